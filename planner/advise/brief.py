@@ -1,0 +1,145 @@
+"""A request with every default filled in and every impossible value refused.
+
+Each default that mattered is an assumption that the plan prints. Knows the request, the model and
+the machine; not yet which engines could run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from planner.errors import UsageError
+from planner.estimate.deployment import Workload
+from planner.spec.hardware import Machine
+from planner.spec.model import ModelSpec
+from planner.spec.request import Objective, Request
+from planner.units import round_up
+
+PERSONAL_CLASSES = frozenset({"apple", "cpu", "embedded", "consumer", "integrated"})
+DEFAULT_TTFT_MS = 2000.0
+DEFAULT_ITL_MS = 100.0
+DEFAULT_CONTEXT_TOKENS = 8192
+CONTEXT_STEP_TOKENS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Brief:
+    """What the search works from. `context_tokens` is preferred, `min_context_tokens` the least
+    that the workload needs; they are equal when the user fixed the context."""
+
+    request: Request
+    model: ModelSpec
+    machine: Machine
+    workload: Workload
+    objective: Objective
+    ttft_ms: float
+    itl_ms: float
+    context_tokens: int
+    min_context_tokens: int
+    assumptions: tuple[str, ...]
+
+    @property
+    def slo_is_explicit(self) -> bool:
+        """True when the user named a latency target: missing it then is a failure, not a caution."""
+        return self.request.ttft_ms is not None or self.request.itl_ms is not None
+
+
+def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions: tuple[str, ...] = ()) -> Brief:
+    """Fill `request` in for `model` on `machine`. Raises UsageError with the limit and valid values."""
+    notes = [*assumptions, *machine.assumptions]
+    needed = request.input_tokens + request.output_tokens
+    if needed > model.context_length:
+        raise UsageError(
+            f"{request.input_tokens:,} input + {request.output_tokens:,} output tokens exceed the context of {model.id}, "
+            f"{model.context_length:,} tokens; lower --isl or --osl"
+        )
+    concurrency, objective = _load(request, machine, notes)
+    context, least = _context(request, model, needed, notes)
+    _check_parallelism(request, model, machine)
+    ttft = DEFAULT_TTFT_MS if request.ttft_ms is None else request.ttft_ms
+    itl = DEFAULT_ITL_MS if request.itl_ms is None else request.itl_ms
+    if request.ttft_ms is None or request.itl_ms is None:
+        notes.append(f"targets: TTFT {ttft:g} ms and ITL {itl:g} ms at p{request.slo_percentile:g}")
+    return Brief(
+        request=request,
+        model=model,
+        machine=machine,
+        workload=Workload(
+            request.input_tokens, request.output_tokens, concurrency, request.arrival, request.request_rate
+        ),
+        objective=objective,
+        ttft_ms=ttft,
+        itl_ms=itl,
+        context_tokens=context,
+        min_context_tokens=least,
+        assumptions=tuple(notes),
+    )
+
+
+def _load(request: Request, machine: Machine, notes: list[str]) -> tuple[int, Objective]:
+    if request.arrival == "poisson" and request.request_rate is None:
+        raise UsageError("arrival poisson needs --request-rate (requests per second)")
+    personal = machine.device_class in PERSONAL_CLASSES
+    concurrency = request.concurrency
+    if concurrency is None:
+        concurrency = 1 if personal else 32
+        notes.append(f"{concurrency} concurrent {'user' if concurrency == 1 else 'users'} (--concurrency)")
+    objective = request.objective
+    if objective is None:
+        objective = "latency" if concurrency == 1 else "throughput"
+        notes.append(f"objective {objective} (--objective)")
+    if (request.input_tokens, request.output_tokens) == (1024, 256):
+        notes.append("1,024 input and 256 output tokens per request (--isl, --osl)")
+    return concurrency, objective
+
+
+def _context(request: Request, model: ModelSpec, needed: int, notes: list[str]) -> tuple[int, int]:
+    limit = model.context_length
+    asked = request.max_model_len
+    if asked is not None:
+        if asked > limit:
+            raise UsageError(
+                f"--max-model-len {asked:,} exceeds the context of {model.id}; it goes up to {limit:,} tokens"
+            )
+        if asked < needed:
+            raise UsageError(
+                f"--max-model-len {asked:,} is below input + output; it must be at least {needed:,} tokens"
+            )
+        return asked, asked
+    least = min(limit, round_up(needed, CONTEXT_STEP_TOKENS))
+    preferred = min(limit, max(DEFAULT_CONTEXT_TOKENS, 1 << (2 * needed - 1).bit_length()))
+    notes.append(f"context of {preferred:,} tokens per request where memory allows (--max-model-len)")
+    return preferred, least
+
+
+def attention_heads(model: ModelSpec) -> tuple[int, ...]:
+    """The query-head counts of the model's attention layers; tensor parallel must divide each."""
+    found = {m.heads for group in model.layers for m in group.mixers if m.kind in ("attention", "mla")}
+    return tuple(sorted(found))
+
+
+def divides_heads(model: ModelSpec, tensor: int) -> bool:
+    """True when every attention layer's heads split evenly over `tensor` devices."""
+    return all(heads % tensor == 0 for heads in attention_heads(model))
+
+
+def _check_parallelism(request: Request, model: ModelSpec, machine: Machine) -> None:
+    tensor = request.tensor_parallel or 1
+    if not divides_heads(model, tensor):
+        heads = ", ".join(map(str, attention_heads(model)))
+        valid = [t for t in range(1, machine.count + 1) if divides_heads(model, t)]
+        raise UsageError(
+            f"tensor parallel {tensor} does not divide the {heads} attention heads of {model.id}; "
+            f"valid on {machine.count} device{'s' * (machine.count > 1)}: {', '.join(map(str, valid))}"
+        )
+    asked = tensor * (request.pipeline_parallel or 1) * (request.data_parallel or 1) * (request.replicas or 1)
+    if asked > machine.count:
+        raise UsageError(
+            f"tensor × pipeline × data × replicas = {asked} needs {asked} devices; {machine.label} has {machine.count}"
+        )
+    if (request.pipeline_parallel or 1) > model.n_layers:
+        raise UsageError(
+            f"pipeline parallel {request.pipeline_parallel} exceeds the {model.n_layers} layers of {model.id}"
+        )
+    if request.tensor_parallel and machine.platform in ("metal", "cpu") and tensor > 1:
+        raise UsageError(f"tensor parallel {tensor} needs accelerators; {machine.label} has none to split over")

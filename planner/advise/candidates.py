@@ -1,0 +1,275 @@
+"""Enumerate what could run: engine release × checkpoint or quantization × parallelism × KV dtype.
+
+Refuses what cannot run and keeps the reason. Knows support matrices and divisibility; memory and
+time come later (`evaluate.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.advise.brief import Brief, divides_heads
+from planner.advise.support import kernel_for, resolve_quantization
+from planner.errors import UnknownNameError
+from planner.sources.catalog import Catalog
+from planner.spec.engine import EngineRelease, KernelSupport
+from planner.spec.model import Checkpoint, ModelSpec
+from planner.spec.plan import Parallelism, Rejection
+from planner.spec.quantization import KvFormat, QuantizationFormat
+
+LAYER_SPLIT_ENGINES = frozenset({"ollama", "llamacpp"})
+ADVISED_ENGINES = ("vllm", "tgi", "ollama")
+_OLLAMA_TYPES = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16", "BF16")
+_BELOW_FOUR_BITS = ("Q3_K_M", "Q2_K")
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One thing that could be deployed, kernels and divisibility checked, memory not yet."""
+
+    release: EngineRelease
+    quantization: QuantizationFormat
+    checkpoint: Checkpoint | None
+    support: KernelSupport
+    native: bool
+    kv_format: KvFormat
+    kv_name: str
+    """What the engine's flag is given (`auto` when its default)."""
+    parallelism: Parallelism
+
+    @property
+    def label(self) -> str:
+        """For people: engine, quantization and layout on one line."""
+        p = self.parallelism
+        layout = "".join(
+            f" {name}{n}"
+            for name, n in (("TP", p.tensor), ("PP", p.pipeline), ("DP", p.data), ("×", p.replicas))
+            if n > 1
+        )
+        kv = "" if self.kv_name == "auto" else f" KV {self.kv_name}"
+        return f"{self.release.engine} {self.release.version} {self.quantization.id}{layout}{kv}"
+
+
+def releases_for(catalog: Catalog, brief: Brief) -> tuple[tuple[EngineRelease, ...], tuple[Rejection, ...]]:
+    """The release of each engine to consider on this platform, and the engines refused by name."""
+    request, platform = brief.request, brief.machine.platform
+    engines = ADVISED_ENGINES if request.engine is None else (request.engine.casefold(),)
+    chosen, refused = [], []
+    for engine in engines:
+        releases = catalog.releases(engine)
+        if not releases:
+            known = sorted({r.engine for r in catalog.releases()})
+            raise UnknownNameError("engine", engine, known, hint=f"known: {', '.join(known)}")
+        if request.engine_version is not None:
+            chosen.append(nearest_release(releases, request.engine_version))
+            continue
+        running = [r for r in releases if r.image_for(platform) or platform in r.native_platforms]
+        if running:
+            chosen.append(running[0])
+        else:
+            refused.append(
+                Rejection(candidate=engine, reason=f"no {engine} image or build for {platform}", rule="platform")
+            )
+    return tuple(chosen), tuple(refused)
+
+
+def nearest_release(releases: tuple[EngineRelease, ...], version: str) -> EngineRelease:
+    """The catalogued release nearest to `version` (0.26, 0.26.1 → 0.26.0)."""
+    from planner.sources.catalog import version_key
+
+    def distance(release: EngineRelease) -> tuple[int, ...]:
+        ours, theirs = version_key(release.version), version_key(version)
+        width = max(len(ours), len(theirs))
+        padded = zip(ours + (0,) * width, theirs + (0,) * width, strict=False)
+        return tuple(abs(a - b) for a, b in list(padded)[:width])
+
+    return min(releases, key=distance)
+
+
+def enumerate_candidates(
+    catalog: Catalog, brief: Brief, releases: tuple[EngineRelease, ...]
+) -> tuple[list[Candidate], list[Rejection]]:
+    """Every candidate of `releases`, and what was refused before memory was looked at."""
+    candidates: list[Candidate] = []
+    refused: list[Rejection] = []
+    for release in releases:
+        if reason := _architecture_refusal(release, brief.model):
+            refused.append(Rejection(candidate=release.engine, reason=reason, rule="architecture"))
+            continue
+        layouts = list(_layouts(release, brief))
+        for quantization, checkpoint in _formats(catalog, brief, release, refused):
+            kernel = kernel_for(release, brief.machine, quantization.id)
+            label = f"{release.engine} {quantization.id}"
+            if isinstance(kernel, str):
+                refused.append(Rejection(candidate=label, reason=kernel, rule="kernel"))
+                continue
+            support, native = kernel
+            if checkpoint is None and support.checkpoint_only and quantization.needs_checkpoint:
+                reason = f"no published {quantization.id} checkpoint of {brief.model.id} is known"
+                if brief.request.quantization is None:
+                    refused.append(Rejection(candidate=label, reason=reason, rule="checkpoint"))
+                    continue
+            fitting = []
+            for layout in layouts:
+                reason = _alignment_refusal(brief.model, quantization, layout)
+                if not reason:
+                    fitting.append(layout)
+                else:
+                    refused.append(Rejection(candidate=f"{label} TP{layout.tensor}", reason=reason, rule="alignment"))
+            for kv_name, kv_format in _kv_formats(catalog, brief, release):
+                candidates += [
+                    Candidate(release, quantization, checkpoint, support, native, kv_format, kv_name, layout)
+                    for layout in fitting
+                ]
+    return candidates, refused
+
+
+def _architecture_refusal(release: EngineRelease, model: ModelSpec) -> str:
+    if model.model_type in release.unsupported_model_types:
+        return f"{release.engine} {release.version} does not run {model.model_type} models"
+    if release.supported_model_types and model.model_type not in release.supported_model_types:
+        return f"{release.engine} {release.version} is not known to run {model.model_type} models"
+    return ""
+
+
+def _formats(
+    catalog: Catalog, brief: Brief, release: EngineRelease, refused: list[Rejection]
+) -> Iterator[tuple[QuantizationFormat, Checkpoint | None]]:
+    """(format, checkpoint) pairs worth trying, the asked one alone when the user named one."""
+    model, request = brief.model, brief.request
+    published: dict[str, Checkpoint | None] = {}
+    for checkpoint in model.checkpoints:
+        published.setdefault(checkpoint.quantization, checkpoint)
+    layered = release.engine in LAYER_SPLIT_ENGINES
+    if request.quantization is not None:
+        asked = resolve_quantization(request.quantization, release.engine, catalog)
+        yield catalog.format(asked), published.get(asked)
+        return
+    if layered:
+        ids = [f"gguf:{t}" for t in _OLLAMA_TYPES] + [q for q in published if q.startswith("gguf:")]
+        if request.min_quality is not None:
+            ids += [f"gguf:{t}" for t in _BELOW_FOUR_BITS]
+    else:
+        online = [
+            s.quantization for s in release.support if not s.checkpoint_only and s.platform == brief.machine.platform
+        ]
+        base = [model.quantization] + (["fp16"] if model.quantization in ("bf16", "fp32") else [])
+        ids = base + [q for q in published if not q.startswith("gguf:")]
+        if model.quantization in ("bf16", "fp16", "fp32"):
+            ids += online
+    floor = _quality_floor(catalog, brief, release)
+    bf16_runs = not isinstance(kernel_for(release, brief.machine, "bf16"), str)
+    for identifier in dict.fromkeys(ids):
+        quantization = catalog.format(identifier)
+        if identifier == "fp16" and bf16_runs and model.quantization == "bf16":
+            continue  # same bytes, same speed, less range
+        if floor is not None and quantization.quality_rank > floor:
+            refused.append(
+                Rejection(candidate=f"{release.engine} {identifier}", reason="below the quality floor", rule="quality")
+            )
+            continue
+        if floor is None and quantization.weight_bits < 4:
+            refused.append(
+                Rejection(
+                    candidate=f"{release.engine} {identifier}",
+                    reason="below 4 bits, which is used only when asked for (--min-quality or --quantization)",
+                    rule="quality",
+                )
+            )
+            continue
+        yield quantization, published.get(identifier)
+
+
+def _quality_floor(catalog: Catalog, brief: Brief, release: EngineRelease) -> float | None:
+    if brief.request.min_quality is None:
+        return None
+    return catalog.format(resolve_quantization(brief.request.min_quality, release.engine, catalog)).quality_rank
+
+
+def _kv_formats(catalog: Catalog, brief: Brief, release: EngineRelease) -> Iterator[tuple[str, KvFormat]]:
+    asked = brief.request.kv_cache_dtype
+    default = "fp16" if release.engine in LAYER_SPLIT_ENGINES or brief.model.dtype == "fp16" else "bf16"
+    if asked in (None, "auto"):
+        yield "auto", catalog.kv_format(default)
+        if release.engine not in LAYER_SPLIT_ENGINES and fp8_kv_is_native(brief) and "fp8" in release.kv_cache_dtypes:
+            yield "fp8", catalog.kv_format("fp8")
+        return
+    assert asked is not None
+    if asked in ("f16", "fp16", "float16", "bf16", "bfloat16"):
+        yield asked, catalog.kv_format(asked)
+        return
+    known = release.kv_cache_dtypes
+    kv_format = catalog.kv_format(asked)
+    if asked not in known and kv_format.id not in known:
+        raise UnknownNameError(
+            f"KV cache dtype of {release.engine} {release.version}", asked, known, hint=f"it takes {', '.join(known)}"
+        )
+    yield asked, kv_format
+
+
+def fp8_kv_is_native(brief: Brief) -> bool:
+    """True where attention kernels read an FP8 cache without losing their speed (Ada, Hopper, CDNA3 on)."""
+    accelerator = brief.machine.accelerator
+    return (
+        accelerator is not None and accelerator.fp8_flops_per_s is not None and accelerator.platform in ("cuda", "rocm")
+    )
+
+
+def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
+    """Ways to use the machine's devices, best use of all devices first."""
+    request, machine, model = brief.request, brief.machine, brief.model
+    if release.engine in LAYER_SPLIT_ENGINES or machine.accelerator is None:
+        yield Parallelism(replicas=request.replicas or 1)
+        return
+    count, per_node = machine.count, machine.devices_per_node
+    fixed = any((request.tensor_parallel, request.pipeline_parallel, request.data_parallel, request.expert_parallel))
+    tensors = [request.tensor_parallel] if request.tensor_parallel else _widths(min(count, per_node))
+    pipelines = [request.pipeline_parallel] if request.pipeline_parallel else [1] if fixed else _divisors(count)
+    for tensor in tensors:
+        if not divides_heads(model, tensor) or (tensor > 1 and not release.has("tensor_parallel")):
+            continue
+        for pipeline in pipelines:
+            data = request.data_parallel or 1
+            devices = tensor * pipeline * data
+            if devices > count or pipeline > model.n_layers or (pipeline > 1 and not release.has("pipeline_parallel")):
+                continue
+            if devices <= per_node < count and per_node % devices:
+                continue
+            yield Parallelism(
+                tensor=tensor,
+                pipeline=pipeline,
+                data=data,
+                expert=request.expert_parallel or 1,
+                replicas=request.replicas or max(1, count // devices),
+            )
+    if not fixed and model.is_moe and release.has("expert_parallel") and 2 <= count <= per_node:
+        yield Parallelism(data=count, expert=count)
+        yield Parallelism(tensor=count, expert=count) if divides_heads(model, count) else Parallelism(data=count)
+
+
+def _divisors(n: int) -> list[int]:
+    return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def _widths(n: int) -> list[int]:
+    """Tensor-parallel sizes worth trying on `n` devices: divisors and powers of two."""
+    return sorted({*_divisors(n), *(1 << i for i in range(n.bit_length()) if 1 << i <= n)})
+
+
+def _alignment_refusal(model: ModelSpec, quantization: QuantizationFormat, layout: Parallelism) -> str:
+    """Why grouped weights do not split as `layout` asks; empty when they do (vllm#13640)."""
+    tensor = layout.tensor
+    group = quantization.group_size or (quantization.block[1] if quantization.block else 0)
+    if tensor == 1 or group <= 1 or quantization.kind == "gguf":
+        return ""
+    for layer_group in model.layers:
+        for ffn in layer_group.ffns:
+            if ffn.kind == "moe" and layout.expert > 1:
+                continue  # experts are kept whole
+            if ffn.intermediate % (group * tensor):
+                return (
+                    f"intermediate size {ffn.intermediate} is no multiple of group size {group} × "
+                    f"tensor parallel {tensor}"
+                )
+    return ""

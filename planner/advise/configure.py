@@ -1,0 +1,188 @@
+"""A finalist written out in full: the `Configuration` that a plan, a table or a template reads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import Brief
+from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
+from planner.estimate.cost import cost
+from planner.estimate.serving import serve
+from planner.estimate.tensors import active_parameters, parameter_count
+from planner.spec.plan import Configuration, EngineChoice, HardwareChoice, ModelChoice, Reason
+from planner.units import ceil_div, gib
+
+if TYPE_CHECKING:
+    from planner.estimate.deployment import Deployment
+    from planner.spec.calibration import Calibration
+    from planner.spec.plan import MemoryLedger, Performance
+
+
+def configure(
+    candidate: Candidate,
+    deployment: Deployment,
+    memory: MemoryLedger,
+    brief: Brief,
+    calibration: Calibration,
+    *,
+    score: float = 0.0,
+) -> Configuration:
+    """Everything about one deployment; performance is None when it does not fit."""
+    performance = serve(deployment, brief.workload, calibration, memory.kv_cache_tokens) if memory.fits else None
+    machine, layout = brief.machine, candidate.parallelism
+    layered = candidate.release.engine in LAYER_SPLIT_ENGINES
+    used = machine.count if layered else layout.devices_per_replica * layout.replicas
+    return Configuration(
+        engine=_engine(candidate, brief),
+        model=_model(candidate, brief),
+        hardware=HardwareChoice(
+            label=machine.label,
+            accelerator=machine.accelerator.id if machine.accelerator else None,
+            count=used,
+            nodes=max(1, ceil_div(used, max(1, machine.devices_per_node))),
+            platform=machine.platform,
+            ram_bytes=machine.ram_bytes,
+        ),
+        quantization=candidate.quantization.id,
+        kv_cache_dtype=candidate.kv_name,
+        parallelism=layout,
+        limits=deployment.limits,
+        memory=memory,
+        performance=performance,
+        cost=cost(machine, performance),
+        meets_slo=meets_targets(performance, brief) if performance else None,
+        score=round(score, 6),
+        reasons=_reasons(candidate, deployment, memory, performance, brief),
+    )
+
+
+def meets_targets(performance: Performance, brief: Brief) -> bool:
+    """True when TTFT and ITL are within their targets at the asked percentile."""
+    percentile = brief.request.slo_percentile
+    ttft = performance.ttft_ms.at(percentile).value
+    return ttft <= brief.ttft_ms and performance.itl_ms.at(percentile).value <= brief.itl_ms
+
+
+def _engine(candidate: Candidate, brief: Brief) -> EngineChoice:
+    release, platform = candidate.release, brief.machine.platform
+    image = release.image_for(platform)
+    return EngineChoice(
+        name=release.engine,
+        version=release.version,
+        image=image.reference if image else None,
+        image_verified=bool(image and image.verified),
+        platform=platform,
+        plugin=None if candidate.support.via == "core" else candidate.support.via,
+        quantization_flag=candidate.support.flag if candidate.checkpoint is None else None,
+    )
+
+
+def _model(candidate: Candidate, brief: Brief) -> ModelChoice:
+    model, checkpoint = brief.model, candidate.checkpoint
+    name = model.id.rsplit("/", 1)[-1].casefold()
+    return ModelChoice(
+        id=model.id,
+        revision=checkpoint.revision if checkpoint else model.revision,
+        checkpoint=(checkpoint.repo or checkpoint.ollama_tag or model.id) if checkpoint else model.id,
+        file=checkpoint.file if checkpoint else None,
+        ollama_tag=checkpoint.ollama_tag if checkpoint else None,
+        served_name=name,
+        parameters=parameter_count(model),
+        active_parameters=active_parameters(model),
+        license=model.license,
+        gated=checkpoint.gated if checkpoint and checkpoint.gated is not None else model.gated,
+    )
+
+
+def _reasons(
+    candidate: Candidate, deployment: Deployment, memory: MemoryLedger, performance: Performance | None, brief: Brief
+) -> tuple[Reason, ...]:
+    """Why this format, layout and context, each with the figures that decide it."""
+    quantization, layout, limits = candidate.quantization, candidate.parallelism, deployment.limits
+    weights, pool = memory.bytes_of("weights"), memory.kv_cache_tokens
+    devices = layout.devices_per_replica
+    need = (
+        brief.workload.concurrency
+        // max(1, layout.replicas * layout.data)
+        * (brief.workload.input_tokens + brief.workload.output_tokens)
+    )
+    where = memory.device
+    reasons = [
+        Reason(
+            subject="quantization",
+            choice=quantization.id,
+            because=(
+                f"{gib(weights)} of weights on the fullest {where} leave room for {pool:,} tokens of KV cache; "
+                f"the load keeps about {need:,} in use"
+                + ("" if candidate.native else f"; kernels widen {quantization.id} to 16 bits before multiplying")
+            ),
+            rule="memory-ledger",
+        )
+    ]
+    if candidate.release.engine in LAYER_SPLIT_ENGINES:
+        total = memory.total_layers or brief.model.n_layers
+        on_device = total if memory.offloaded_layers is None else memory.offloaded_layers
+        reasons.append(
+            Reason(
+                subject="parallelism",
+                choice=f"{on_device} of {total} layers on the device",
+                because="layers are split, not tensors: more devices add memory, not speed",
+                rule="layer-split",
+            )
+        )
+    else:
+        reasons.append(
+            Reason(
+                subject="parallelism",
+                choice=_layout(candidate),
+                because=(
+                    f"{devices} device{'s' * (devices > 1)} hold one copy of the weights; tensor parallel "
+                    f"{layout.tensor} divides the attention heads"
+                    + (f", {layout.replicas} copies share the load" if layout.replicas > 1 else "")
+                ),
+                rule="parallelism",
+            )
+        )
+    if candidate.kv_name != "auto":
+        reasons.append(
+            Reason(
+                subject="kv_cache_dtype",
+                choice=candidate.kv_name,
+                because=f"{memory.kv_bytes_per_token:,} bytes per token per device instead of twice that",
+                rule="kv-cache",
+            )
+        )
+    reasons.append(
+        Reason(
+            subject="context",
+            choice=f"{limits.max_model_len:,} tokens",
+            because=(
+                f"input + output need {brief.workload.input_tokens + brief.workload.output_tokens:,}; the memory "
+                f"allows up to {memory.largest_context_tokens:,} for one request"
+            ),
+            rule="context",
+        )
+    )
+    if (
+        performance is not None
+        and performance.effective_concurrency * layout.replicas < 0.9 * brief.workload.concurrency
+    ):
+        running = performance.effective_concurrency * layout.replicas
+        reasons.append(
+            Reason(
+                subject="limits",
+                choice=f"about {running:.0f} requests at once",
+                because=f"{brief.workload.concurrency} users are asked for; the rest wait for a slot or for KV cache",
+                rule="admission",
+            )
+        )
+    return tuple(reasons)
+
+
+def _layout(candidate: Candidate) -> str:
+    p = candidate.parallelism
+    parts = [f"tensor {p.tensor}"]
+    parts += [f"{name} {n}" for name, n in (("pipeline", p.pipeline), ("data", p.data), ("expert", p.expert)) if n > 1]
+    if p.replicas > 1:
+        parts.append(f"{p.replicas} replicas")
+    return ", ".join(parts)

@@ -1,0 +1,120 @@
+"""A candidate becomes figures: limits resolved, the ledger computed, speed estimated.
+
+`assess` is the cheap look that the search takes at every candidate; `configure.py` writes out a
+finalist in full. Knows nothing of choosing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import CONTEXT_STEP_TOKENS, Brief
+from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
+from planner.advise.limits import resolve_limits
+from planner.estimate.deployment import Deployment
+from planner.estimate.memory import ledger
+from planner.estimate.serving import quick
+from planner.units import ceil_div, gib
+
+if TYPE_CHECKING:
+    from planner.spec.calibration import Calibration
+    from planner.spec.plan import MemoryLedger
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """A candidate that fits, with a quick look at its mean latencies (seconds) and throughput."""
+
+    candidate: Candidate
+    deployment: Deployment
+    memory: MemoryLedger
+    ttft_s: float
+    itl_s: float
+    output_tokens_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A candidate that memory refuses, and what is missing."""
+
+    candidate: Candidate
+    deployment: Deployment
+    memory: MemoryLedger
+    reason: str
+
+
+def sequences_per_engine(candidate: Candidate, brief: Brief) -> int:
+    """Concurrent requests that one engine (one data-parallel rank of one replica) must admit."""
+    if brief.request.max_num_seqs is not None:
+        return brief.request.max_num_seqs
+    layout = candidate.parallelism
+    return max(1, ceil_div(brief.workload.concurrency, layout.replicas * layout.data))
+
+
+def deploy(candidate: Candidate, brief: Brief, context_tokens: int, *, engine_defaults: bool = False) -> Deployment:
+    """`candidate` with its limits resolved for `context_tokens`.
+
+    `engine_defaults` leaves what the request does not fix to the engine's own defaults (as
+    `planner estimate` does); otherwise the planned load fixes them.
+    """
+    request = brief.request
+    sequences = request.max_num_seqs if engine_defaults else sequences_per_engine(candidate, brief)
+    limits = resolve_limits(
+        brief.model,
+        candidate.quantization,
+        candidate.checkpoint,
+        candidate.release,
+        brief.machine,
+        candidate.parallelism,
+        max_num_seqs=sequences,
+        context_tokens=context_tokens,
+        input_tokens=request.input_tokens,
+        gpu_memory_utilization=request.gpu_memory_utilization,
+        max_num_batched_tokens=request.max_num_batched_tokens,
+    )
+    return Deployment(
+        model=brief.model,
+        quantization=candidate.quantization,
+        kv_format=candidate.kv_format,
+        machine=brief.machine,
+        engine=candidate.release,
+        parallelism=candidate.parallelism,
+        limits=limits,
+        native_compute=candidate.native,
+        checkpoint=candidate.checkpoint,
+    )
+
+
+def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Assessment | Misfit:
+    """Memory and quick speed of `candidate` at the largest context, up to the preferred, that fits."""
+    deployment = deploy(candidate, brief, brief.context_tokens)
+    memory = ledger(deployment)
+    if not _comfortable(memory) and brief.min_context_tokens < brief.context_tokens:
+        context = _smaller_context(candidate, brief, memory)
+        smaller = deploy(candidate, brief, context)
+        tried = ledger(smaller)
+        if tried.fits and (not memory.fits or _comfortable(tried)):
+            deployment, memory = smaller, tried
+    if not memory.fits:
+        reason = f"needs {gib(memory.shortfall_bytes)} more per device"
+        if candidate.release.engine not in LAYER_SPLIT_ENGINES and memory.bytes_of("kv_cache") > 0:
+            reason = (
+                f"one request of {deployment.limits.max_model_len:,} tokens does not fit the KV cache of "
+                f"{memory.kv_cache_tokens:,}"
+            )
+        return Misfit(candidate, deployment, memory, reason)
+    ttft_s, itl_s, rate = quick(deployment, brief.workload, calibration, memory.kv_cache_tokens)
+    return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
+
+
+def _comfortable(memory: MemoryLedger) -> bool:
+    """True when the context needs no shrinking: it fits, and no layer is pushed to the CPU."""
+    return memory.fits and memory.offloaded_layers == memory.total_layers
+
+
+def _smaller_context(candidate: Candidate, brief: Brief, memory: MemoryLedger) -> int:
+    if candidate.release.engine in LAYER_SPLIT_ENGINES:
+        return brief.min_context_tokens
+    largest = memory.largest_context_tokens // CONTEXT_STEP_TOKENS * CONTEXT_STEP_TOKENS
+    return min(brief.context_tokens, max(brief.min_context_tokens, largest))

@@ -1,0 +1,105 @@
+"""What runs well on a machine: every model of the catalog, best first.
+
+A quick look by design: one sensible format per model (the best quality that fits whole), no
+simulation. Knows the same physics as the search.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import PERSONAL_CLASSES, make_brief
+from planner.advise.candidates import LAYER_SPLIT_ENGINES, enumerate_candidates, releases_for
+from planner.advise.evaluate import Assessment, assess
+from planner.advise.rank import slo_ratio
+from planner.errors import PlannerError
+from planner.estimate.tensors import active_parameters, parameter_count
+
+if TYPE_CHECKING:
+    from planner.advise.brief import Brief
+    from planner.advise.candidates import Candidate
+    from planner.sources.catalog import Catalog
+    from planner.spec.hardware import Machine
+    from planner.spec.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class FitRow:
+    """One model that runs on the machine. Times in milliseconds, rates of the whole machine."""
+
+    model: str
+    parameters: int
+    active_parameters: int
+    engine: str
+    quantization: str
+    tensor_parallel: int
+    context_tokens: int
+    largest_context_tokens: int
+    ttft_ms: float
+    itl_ms: float
+    output_tokens_per_s: float
+    meets_slo: bool
+    command: str
+
+
+def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, ...]:
+    """Every catalogued model that fits `machine` under the load of `request`, best first.
+
+    Best means: meets the latency targets, then more parameters (the usual proxy for answers'
+    quality), then faster.
+    """
+    rows: list[FitRow] = []
+    for model in catalog.models():
+        if model.modality == "embedding":
+            continue
+        try:
+            brief = make_brief(request.model_copy(update={"model": model.id}), model, machine)
+            best = _best(catalog, brief)
+        except PlannerError:
+            continue  # a context too short for the load, an architecture no engine here runs
+        if best is not None:
+            rows.append(_row(brief, best))
+    return tuple(sorted(rows, key=lambda r: (not r.meets_slo, -r.parameters, -r.output_tokens_per_s, r.model)))
+
+
+def _best(catalog: Catalog, brief: Brief) -> Assessment | None:
+    """The first candidate, in order of quality, that fits whole."""
+    personal = brief.machine.device_class in PERSONAL_CLASSES
+    releases, _ = releases_for(catalog, brief)
+    preferred = [r for r in releases if (r.engine in LAYER_SPLIT_ENGINES) == personal] or list(releases)
+    candidates, _ = enumerate_candidates(catalog, brief, (preferred[0],))
+    partial: Assessment | None = None
+    for candidate in sorted(candidates, key=_order):
+        outcome = assess(candidate, brief, catalog.calibration)
+        if isinstance(outcome, Assessment):
+            if outcome.memory.offloaded_layers == outcome.memory.total_layers:
+                return outcome
+            partial = partial or outcome
+    return partial
+
+
+def _order(candidate: Candidate) -> tuple[float, int, int]:
+    layout = candidate.parallelism
+    return candidate.quantization.quality_rank, layout.devices_per_replica, layout.pipeline
+
+
+def _row(brief: Brief, best: Assessment) -> FitRow:
+    from planner.advise.command import command
+
+    candidate = best.candidate
+    return FitRow(
+        model=brief.model.id,
+        parameters=parameter_count(brief.model),
+        active_parameters=active_parameters(brief.model),
+        engine=candidate.release.engine,
+        quantization=candidate.quantization.id,
+        tensor_parallel=candidate.parallelism.tensor,
+        context_tokens=best.deployment.limits.max_model_len,
+        largest_context_tokens=best.memory.largest_context_tokens,
+        ttft_ms=best.ttft_s * 1000,
+        itl_ms=best.itl_s * 1000,
+        output_tokens_per_s=best.output_tokens_per_s,
+        meets_slo=slo_ratio(best, brief) <= 1,
+        command=command(brief.request.model_copy(update={"quantization": candidate.quantization.id})),
+    )

@@ -1,0 +1,64 @@
+"""Order assessed candidates by the objective, under the latency targets.
+
+A candidate that meets the targets beats one that does not; within either, the objective's utility
+decides, less a small price for lost quality. Utilities are in log2 units: 0.1 is about 7 %.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import Brief
+
+if TYPE_CHECKING:
+    from planner.advise.evaluate import Assessment
+
+QUALITY_PRICE = 0.05
+"""Utility lost per step of `quality_rank`: a lossier format must be that much faster to win."""
+DEVICE_PRICE = 0.02
+"""Utility lost per doubling of devices when nothing else tells two candidates apart."""
+
+
+def slo_ratio(assessment: Assessment, brief: Brief) -> float:
+    """How far the worse of TTFT and ITL exceeds its target; 1 or less means both are met."""
+    ttft = assessment.ttft_s * 1000 * _tail(brief) / brief.ttft_ms
+    return max(ttft, assessment.itl_s * 1000 / brief.itl_ms)
+
+
+def _tail(brief: Brief) -> float:
+    """Percentile over mean of TTFT, for the quick look only; finalists are simulated."""
+    return 1.0 if brief.workload.concurrency == 1 else 1.5
+
+
+def utility(assessment: Assessment, brief: Brief) -> float:
+    """The objective's value of `assessment`, larger is better."""
+    workload = brief.workload
+    candidate = assessment.candidate
+    speed = math.log2(max(assessment.output_tokens_per_s, 1e-9))
+    latency = -math.log2(assessment.ttft_s + assessment.itl_s * max(1, workload.output_tokens - 1))
+    devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
+    frugal = -DEVICE_PRICE * math.log2(max(1, devices))
+    rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
+    quality = -QUALITY_PRICE * rank
+    match brief.objective:
+        case "throughput":
+            return speed + quality + frugal
+        case "latency":
+            return latency + quality + frugal
+        case "cost":
+            return speed - math.log2(max(1, devices)) + quality
+        case "quality":
+            return -10 * rank + 0.1 * speed + frugal
+
+
+def score(assessment: Assessment, brief: Brief) -> float:
+    """One number to sort by: meeting the targets first, then utility."""
+    excess = slo_ratio(assessment, brief)
+    penalty = 0.0 if excess <= 1 else 100 + 10 * math.log2(excess)
+    return utility(assessment, brief) - penalty
+
+
+def ordered(assessments: list[Assessment], brief: Brief) -> list[Assessment]:
+    """Best first; equal scores are told apart by name, so that the order never depends on luck."""
+    return sorted(assessments, key=lambda a: (-round(score(a, brief), 6), a.candidate.label))

@@ -1,0 +1,189 @@
+"""From a brief to a plan: enumerate, assess, let the guide pick the engine and the objective the rest.
+
+The order of authority: physics refuses, the user's own choices bind, the guide picks the engine,
+the objective's score picks the configuration within it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import Brief
+from planner.advise.configure import configure, meets_targets
+from planner.advise.guide import apply_guide
+from planner.advise.rank import ordered, score
+from planner.advise.remedies import remedies
+from planner.advise.resolve import resolved
+from planner.advise.situation import Situation
+from planner.advise.survey import Survey, survey
+from planner.errors import InfeasibleError
+from planner.spec.plan import Configuration, Plan, Reason, Rejection, TraceStep
+from planner.version import __version__
+
+if TYPE_CHECKING:
+    from planner.advise.candidates import Candidate
+    from planner.advise.evaluate import Assessment
+    from planner.advise.guide import Verdict
+    from planner.sources.catalog import Catalog
+
+FINALISTS = 6
+"""Candidates of the chosen engine that are simulated in full."""
+
+
+def recommend(catalog: Catalog, brief: Brief) -> Plan:
+    """The plan for `brief`. Raises InfeasibleError with the ladder of ways out."""
+    found = survey(catalog, brief)
+    verdict = consult_guide(catalog, brief, found)
+    if verdict.engine is None:
+        raise _infeasible(catalog, brief, found, verdict)
+    pool = [a for a in found.fitting if a.candidate.release.engine == verdict.engine]
+    best, finalists = _finals(catalog, brief, pool)
+    if brief.slo_is_explicit and not best.meets_slo:
+        raise _too_slow(catalog, brief, best, found)
+    alternatives = _alternatives(catalog, brief, found, finalists, verdict)
+    best = best.model_copy(update={"reasons": (_engine_reason(verdict, best), *best.reasons)})
+    cautions = (*verdict.cautions, *_cautions(brief, best, found))
+    return Plan(
+        planner_version=__version__,
+        request=brief.request,
+        best=best,
+        alternatives=alternatives,
+        rejected=_rejections(found),
+        trace=(*verdict.steps, *_search_steps(brief, pool, finalists)),
+        assumptions=brief.assumptions,
+        cautions=tuple(dict.fromkeys(cautions)),
+        resolved=resolved(brief, pool[0].candidate.release, catalog.calibration),
+    )
+
+
+def consult_guide(catalog: Catalog, brief: Brief, found: Survey) -> Verdict:
+    """What the decision guide says, given what physics leaves."""
+    status = found.engines()
+    releases = {c.release.engine: c.release for c in _all_candidates(found)}
+    for engine in status:
+        releases.setdefault(engine, catalog.releases(engine)[0])
+    situation = Situation(
+        request=brief.request,
+        model=brief.model,
+        machine=brief.machine,
+        concurrency=brief.workload.concurrency,
+        objective=brief.objective,
+        policy=brief.request.policy,
+    )
+    return apply_guide(catalog.guide(), situation, releases, status)
+
+
+def _all_candidates(found: Survey) -> list[Candidate]:
+    return [a.candidate for a in found.fitting] + [m.candidate for m in found.misfits]
+
+
+def _finals(catalog: Catalog, brief: Brief, pool: list[Assessment]) -> tuple[Configuration, list[Configuration]]:
+    """The best of the engine after a full simulation of the front runners, and the others in order."""
+    finalists = [
+        configure(a.candidate, a.deployment, a.memory, brief, catalog.calibration, score=score(a, brief))
+        for a in ordered(pool, brief)[:FINALISTS]
+    ]
+    ranked = sorted(finalists, key=lambda c: (not c.meets_slo, -c.score))
+    return ranked[0], ranked[1:]
+
+
+def _alternatives(
+    catalog: Catalog, brief: Brief, found: Survey, others: list[Configuration], verdict: Verdict
+) -> tuple[Configuration, ...]:
+    """The best of every other engine, then the next best of the chosen one."""
+    alternatives: list[Configuration] = []
+    engines = sorted({a.candidate.release.engine for a in found.fitting} - {verdict.engine or ""})
+    for engine in engines:
+        first = ordered([a for a in found.fitting if a.candidate.release.engine == engine], brief)[0]
+        alternatives.append(
+            configure(
+                first.candidate, first.deployment, first.memory, brief, catalog.calibration, score=score(first, brief)
+            )
+        )
+    alternatives.sort(key=lambda c: (c.engine.name != verdict.runner_up, c.engine.name))
+    return (*alternatives, *others)[: brief.request.top]
+
+
+def _engine_reason(verdict: Verdict, best: Configuration) -> Reason:
+    deciding = [
+        s for s in verdict.steps if s.engine == verdict.engine and s.strength in ("require", "prefer", "policy")
+    ]
+    first = deciding[0] if deciding else None
+    return Reason(
+        subject="engine",
+        choice=f"{best.engine.name} {best.engine.version}",
+        because="; ".join(s.statement for s in deciding[:3]) or "the only engine that can run this here",
+        rule=first.rule if first else None,
+        source=first.source if first else None,
+    )
+
+
+def _rejections(found: Survey) -> tuple[Rejection, ...]:
+    """Every refusal, memory's included, without repetitions."""
+    rows = [*found.refused]
+    rows += [Rejection(candidate=m.candidate.label, reason=m.reason, rule="memory") for m in found.misfits]
+    return tuple({(r.candidate, r.reason): r for r in rows}.values())
+
+
+def _search_steps(brief: Brief, pool: list[Assessment], others: list[Configuration]) -> tuple[TraceStep, ...]:
+    front = ordered(pool, brief)
+    inputs = {
+        f"{i}. {a.candidate.label}": (
+            f"score {score(a, brief):.2f}, {a.output_tokens_per_s:,.0f} tok/s, TTFT {a.ttft_s * 1000:,.0f} ms, "
+            f"ITL {a.itl_s * 1000:.1f} ms, {a.memory.kv_cache_tokens:,} KV tokens"
+        )
+        for i, a in enumerate(front[:5], 1)
+    }
+    step = TraceStep(
+        rule=f"objective-{brief.objective}",
+        strength="objective",
+        statement=f"within the engine, the objective {brief.objective} orders {len(front)} configurations that fit",
+        engine=front[0].candidate.release.engine,
+        inputs=inputs,
+        outcome=f"chosen from {min(len(front), FINALISTS)} simulated finalists; runner-up: "
+        + (others[0].quantization + f" tensor {others[0].parallelism.tensor}" if others else "none"),
+    )
+    return (step,)
+
+
+def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
+    notes = []
+    if best.performance is not None and not meets_targets(best.performance, brief):
+        notes.append(
+            f"no configuration here meets the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
+            f"p{brief.request.slo_percentile:g}); lower the load or add devices"
+        )
+    if best.engine.image and not best.engine.image_verified:
+        notes.append(f"nobody here has pulled {best.engine.image}; check that the tag exists before you roll out")
+    if best.engine.plugin:
+        notes.append(f"{best.quantization} needs the plugin {best.engine.plugin}, which the stock image lacks")
+    if best.model.gated:
+        notes.append(f"{best.model.checkpoint} is gated: accept its licence on the Hub and provide a token")
+    if any(a.deployment.checkpoint is None and a.deployment.quantization.needs_checkpoint for a in found.fitting):
+        notes.append(
+            f"no published {best.quantization} checkpoint is known; you would have to quantize the model yourself"
+        )
+    notes += best.memory.notes
+    return notes
+
+
+def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict) -> InfeasibleError:
+    ladder = remedies(catalog, brief)
+    why = [s.outcome for s in verdict.steps if s.strength in ("physics", "policy", "require")]
+    status = {engine: reason for engine, reason in found.engines().items() if reason}
+    told = "; ".join(f"{engine}: {reason}" for engine, reason in status.items()) or "; ".join(why)
+    return InfeasibleError(
+        f"{brief.model.id} cannot be served on {brief.machine.label} as asked ({told})", ladder, _rejections(found)
+    )
+
+
+def _too_slow(catalog: Catalog, brief: Brief, best: Configuration, found: Survey) -> InfeasibleError:
+    assert best.performance is not None
+    percentile = brief.request.slo_percentile
+    ttft, itl = best.performance.ttft_ms.at(percentile).value, best.performance.itl_ms.at(percentile).value
+    return InfeasibleError(
+        f"{brief.model.id} fits {brief.machine.label}, but the best configuration has TTFT {ttft:,.0f} ms and ITL "
+        f"{itl:.1f} ms at p{percentile:g} against {brief.ttft_ms:g} and {brief.itl_ms:g} ms asked",
+        remedies(catalog, brief, too_slow=True),
+        _rejections(found),
+    )

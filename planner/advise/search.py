@@ -1,0 +1,134 @@
+"""No machine was named: try every catalogued accelerator, or every priced instance.
+
+Keeps the cheapest way to hold the load: by price per output token where prices are known, else by
+the fewest and smallest devices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planner.advise.brief import make_brief
+from planner.advise.candidates import ADVISED_ENGINES, enumerate_candidates, releases_for
+from planner.advise.evaluate import Assessment, assess
+from planner.advise.rank import ordered, slo_ratio
+from planner.errors import InfeasibleError, PlannerError
+from planner.estimate.tensors import parameter_count
+from planner.sources.machines import resolve_machine
+
+if TYPE_CHECKING:
+    from planner.advise.brief import Brief
+    from planner.sources.catalog import Catalog
+    from planner.spec.hardware import Machine
+    from planner.spec.model import ModelSpec
+    from planner.spec.request import Request
+
+_SERVER_CLASSES = ("datacenter", "workstation", "consumer")
+_COUNTS = (1, 2, 4, 8)
+_MAX_CANDIDATES = 6
+"""Formats tried on each machine: the best quality first, until one meets the targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One machine that works, with its quick figures."""
+
+    machine: Machine
+    assessment: Assessment
+    meets_slo: bool
+    usd_per_hour: float | None
+
+    @property
+    def usd_per_million_output_tokens(self) -> float | None:
+        """At the planned load; None without a price."""
+        if self.usd_per_hour is None:
+            return None
+        return self.usd_per_hour / (self.assessment.output_tokens_per_s * 3600) * 1e6
+
+
+def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option, ...]:
+    """Machines that hold the load, best first. Raises InfeasibleError when none does."""
+    priced = request.cheapest or request.budget_usd_per_hour is not None
+    labels = _instances(catalog, request) if priced else _accelerators(catalog, model)
+    options: list[Option] = []
+    for label, enough in labels:
+        if not priced and enough in {o.machine.accelerator and o.machine.accelerator.id for o in options if o.meets_slo}:
+            continue  # a smaller count of the same device already holds the load
+        option = _option(catalog, model, request, label)
+        if option is not None:
+            options.append(option)
+    if not options:
+        where = "within that budget" if request.budget_usd_per_hour is not None else "in the catalog"
+        raise InfeasibleError(f"no machine {where} can serve {model.id} as asked")
+    return tuple(sorted(options, key=_order))
+
+
+def _order(option: Option) -> tuple[object, ...]:
+    accelerator = option.machine.accelerator
+    per_token = option.usd_per_million_output_tokens
+    tdp = (accelerator.tdp_w or 1000.0) if accelerator else 0.0
+    return (
+        not option.meets_slo,
+        per_token is None,
+        per_token or 0.0,
+        option.machine.count * tdp,
+        option.machine.count,
+        option.machine.label,
+    )
+
+
+def _accelerators(catalog: Catalog, model: ModelSpec) -> list[tuple[str, str]]:
+    """(machine, accelerator id), counts ascending, without those too small for 4-bit weights."""
+    least = parameter_count(model) // 2
+    return [
+        (f"{count}x{a.id}", a.id)
+        for a in catalog.accelerators()
+        if a.plannable and a.device_class in _SERVER_CLASSES
+        for count in _COUNTS
+        if count <= a.devices_per_node and count * a.usable_memory_bytes > least
+    ]
+
+
+def _instances(catalog: Catalog, request: Request) -> list[tuple[str, str]]:
+    budget = request.budget_usd_per_hour
+    return [
+        (f"{i.provider}:{i.id}", i.id)
+        for i in catalog.instances()
+        if i.accelerator is not None
+        and i.usd_per_hour is not None
+        and (budget is None or i.usd_per_hour <= budget)
+    ]
+
+
+def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str) -> Option | None:
+    try:
+        machine = resolve_machine(catalog, label, request.ram)
+        server = request if request.concurrency else request.model_copy(update={"concurrency": 32})
+        brief = make_brief(server, model, machine)
+        best = _quick_best(catalog, brief)
+    except PlannerError:
+        return None  # this machine cannot: no engine, no kernel, a layout it does not have
+    if best is None:
+        return None
+    return Option(machine, best, slo_ratio(best, brief) <= 1, machine.usd_per_hour)
+
+
+def _quick_best(catalog: Catalog, brief: Brief) -> Assessment | None:
+    """The best of a few candidates that use the whole machine, lossless formats first."""
+    wanted = brief.request.engine or ADVISED_ENGINES[0]
+    releases, _ = releases_for(catalog, brief)
+    releases = tuple(r for r in releases if r.engine == wanted) or releases[:1]
+    candidates, _ = enumerate_candidates(catalog, brief, releases)
+    count = brief.machine.count
+    whole = [c for c in candidates if c.parallelism.tensor == count or c.parallelism.replicas == count]
+    whole = [c for c in whole or candidates if c.kv_name == "auto" or brief.request.kv_cache_dtype]
+    whole.sort(key=lambda c: (c.quantization.quality_rank, -c.parallelism.tensor))
+    fitting: list[Assessment] = []
+    for candidate in whole[: _MAX_CANDIDATES * 2]:
+        outcome = assess(candidate, brief, catalog.calibration)
+        if isinstance(outcome, Assessment):
+            fitting.append(outcome)
+            if len(fitting) == _MAX_CANDIDATES:
+                break
+    return ordered(fitting, brief)[0] if fitting else None

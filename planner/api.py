@@ -1,0 +1,317 @@
+"""The public functions and their results. The command line is a shell over these.
+
+Every keyword is a field of `planner.spec.request.Request`; a wrong value raises UsageError with one
+line, a request that nothing fulfils raises InfeasibleError with the ladder of ways out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.errors import UsageError
+
+if TYPE_CHECKING:
+    from planner.advise.fit import FitRow
+    from planner.spec.plan import (
+        Configuration,
+        Cost,
+        Figure,
+        MemoryLedger,
+        Percentiles,
+        Plan,
+        Rejection,
+    )
+    from planner.spec.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """A plan, and what can be made of it."""
+
+    plan: Plan
+
+    @property
+    def best(self) -> Configuration:
+        """The configuration to deploy."""
+        return self.plan.best
+
+    @property
+    def alternatives(self) -> tuple[Configuration, ...]:
+        """What else would work, best first; the runner-up engine leads."""
+        return self.plan.alternatives
+
+    @property
+    def rejected(self) -> tuple[Rejection, ...]:
+        """What was refused, and why."""
+        return self.plan.rejected
+
+    def explain(self) -> str:
+        """The decision trace as text."""
+        from planner.report.text import explanation
+
+        return explanation(self.plan)
+
+    def artifacts(self, targets: Sequence[str] | None = None) -> dict[str, str]:
+        """Relative path → text of every file of the plan (or of `targets` only)."""
+        return generate(self.plan, targets)
+
+    def save(self, folder: str | Path, targets: Sequence[str] | None = None) -> tuple[Path, ...]:
+        """Write the files, all or none. Raises OutputError when `folder` cannot be written."""
+        from planner.render.write import save
+
+        return save(self.artifacts(targets), folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain data: what `-o json` prints."""
+        return self.plan.model_dump(mode="json")
+
+    def to_dataframe(self) -> Any:
+        """Best and alternatives as a pandas DataFrame. Raises UsageError when pandas is missing."""
+        from planner.report.table import dataframe
+
+        return dataframe(self.plan)
+
+    def _repr_html_(self) -> str:
+        from planner.report.html import plan_html
+
+        return plan_html(self.plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Figures of one configuration. The latencies and rates are None when it does not fit."""
+
+    configuration: Configuration
+    assumptions: tuple[str, ...]
+
+    @property
+    def memory(self) -> MemoryLedger:
+        """The ledger of the fullest device."""
+        return self.configuration.memory
+
+    @property
+    def ttft_ms(self) -> Percentiles | None:
+        """Time to first token over requests, ms."""
+        return self.configuration.performance.ttft_ms if self.configuration.performance else None
+
+    @property
+    def itl_ms(self) -> Percentiles | None:
+        """Inter-token latency (TPOT) over requests, ms."""
+        return self.configuration.performance.itl_ms if self.configuration.performance else None
+
+    @property
+    def output_tokens_per_s(self) -> Figure | None:
+        """Output tokens/s of the whole deployment."""
+        return self.configuration.performance.output_tokens_per_s if self.configuration.performance else None
+
+    @property
+    def total_tokens_per_s(self) -> Figure | None:
+        """Input and output tokens/s of the whole deployment."""
+        return self.configuration.performance.total_tokens_per_s if self.configuration.performance else None
+
+    @property
+    def requests_per_s(self) -> Figure | None:
+        """Requests/s of the whole deployment."""
+        return self.configuration.performance.requests_per_s if self.configuration.performance else None
+
+    @property
+    def cost(self) -> Cost:
+        """USD, where a price is known."""
+        return self.configuration.cost
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what `planner estimate -o json` prints."""
+        return {
+            "configuration": self.configuration.model_dump(mode="json"),
+            "assumptions": list(self.assumptions),
+        }
+
+    def _repr_html_(self) -> str:
+        from planner.report.html import estimate_html
+
+        return estimate_html(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Engines side by side on one machine, with published rows where the seed or a source has them."""
+
+    configurations: tuple[Configuration, ...]
+    refused: Mapping[str, str]
+    published: tuple[Mapping[str, Any], ...]
+    contradictions: tuple[str, ...]
+    assumptions: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what `planner compare -o json` prints."""
+        return {
+            "configurations": [c.model_dump(mode="json") for c in self.configurations],
+            "refused": dict(self.refused),
+            "published": [dict(row) for row in self.published],
+            "contradictions": list(self.contradictions),
+            "assumptions": list(self.assumptions),
+        }
+
+
+def make_request(**fields: Any) -> Request:
+    """A validated Request. Raises UsageError naming the field, the limit and what was given."""
+    from pydantic import ValidationError
+
+    from planner.spec.request import Request
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return Request.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "request"
+        raise UsageError(f"{name}: {_limit(first)}") from None
+
+
+def _limit(detail: Any) -> str:
+    """One validation error as a clear line."""
+    if detail["type"] == "extra_forbidden":
+        return "not a field of a request; see `planner recommend --help`"
+    given = ascii(detail.get("input"))
+    return f"{detail['msg']}, not {given if len(given) <= 60 else given[:57] + '...'}"
+
+
+def recommend(model: str | None = None, gpus: str | None = None, **options: Any) -> Recommendation:
+    """What to deploy for `model` on `gpus` (None: search the catalog).
+
+    Options are Request fields: concurrency, input_tokens, output_tokens (tokens), ttft_ms, itl_ms
+    (milliseconds), objective, engine, quantization, require, …
+    """
+    return recommend_request(make_request(model=model or "", gpus=gpus, **options))
+
+
+def recommend_request(request: Request) -> Recommendation:
+    """As `recommend`, for a Request (a parsed request file, say)."""
+    from planner.advise.brief import make_brief
+    from planner.advise.recommend import recommend as advise
+    from planner.sources.catalog import load
+    from planner.sources.machines import resolve_machine
+    from planner.sources.models import resolve_model
+
+    catalog = load()
+    model, assumed = resolve_model(catalog, request.model)
+    notes = (assumed,) if assumed else ()
+    if request.gpus is None:
+        from planner.advise.search import search
+
+        options = search(catalog, model, request)
+        first = options[0]
+        if request.concurrency is None:
+            request = request.model_copy(update={"concurrency": 32})
+        others = ", ".join(o.machine.label for o in options[1:4])
+        notes += (f"searched {len(options)} machines that can serve it; next best: {others or 'none'}",)
+        machine = first.machine
+    else:
+        machine = resolve_machine(catalog, request.gpus, request.ram)
+    return Recommendation(advise(catalog, make_brief(request, model, machine, notes)))
+
+
+def estimate(
+    model: str,
+    gpus: str,
+    *,
+    engine: str | None = None,
+    engine_version: str | None = None,
+    quantization: str | None = None,
+    tensor_parallel: int = 1,
+    pipeline_parallel: int = 1,
+    data_parallel: int = 1,
+    expert_parallel: int = 1,
+    replicas: int = 1,
+    kv_cache_dtype: str = "auto",
+    max_model_len: int | None = None,
+    gpu_memory_utilization: float | None = None,
+    max_num_seqs: int | None = None,
+    max_num_batched_tokens: int | None = None,
+    concurrency: int | None = None,
+    input_tokens: int = 1024,
+    output_tokens: int = 256,
+    arrival: str = "closed_loop",
+    request_rate: float | None = None,
+    ram: str | None = None,
+) -> Estimate:
+    """Memory and speed of exactly this configuration; None means the engine's own default.
+
+    Tokens are per request; `concurrency` is of the whole deployment. A configuration that does not
+    fit is an answer (`memory.fits` is False), one that no kernel or image exists for raises
+    InfeasibleError.
+    """
+    from planner.advise.brief import make_brief
+    from planner.advise.single import estimate_one
+    from planner.sources.catalog import load
+    from planner.sources.machines import resolve_machine
+    from planner.sources.models import resolve_model
+
+    request = make_request(
+        model=model, gpus=gpus, ram=ram, engine=engine, engine_version=engine_version, quantization=quantization,
+        tensor_parallel=tensor_parallel, pipeline_parallel=pipeline_parallel, data_parallel=data_parallel,
+        expert_parallel=expert_parallel, replicas=replicas, kv_cache_dtype=kv_cache_dtype, max_model_len=max_model_len,
+        gpu_memory_utilization=gpu_memory_utilization, max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens, concurrency=concurrency, input_tokens=input_tokens,
+        output_tokens=output_tokens, arrival=arrival, request_rate=request_rate,
+    )  # fmt: skip
+    catalog = load()
+    spec, assumed = resolve_model(catalog, request.model)
+    machine = resolve_machine(catalog, gpus, ram)
+    brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
+    configuration, notes = estimate_one(catalog, brief)
+    return Estimate(configuration, (*brief.assumptions, *notes))
+
+
+def fit(gpus: str, *, ram: str | None = None, **options: Any) -> tuple[FitRow, ...]:
+    """Every catalogued model that runs on `gpus` under the given load, best first."""
+    from planner.advise.fit import fit as advise
+    from planner.sources.catalog import load
+    from planner.sources.machines import resolve_machine
+
+    request = make_request(model="any", gpus=gpus, ram=ram, **options)
+    catalog = load()
+    return advise(catalog, resolve_machine(catalog, gpus, ram), request)
+
+
+def compare(model: str, gpus: str, **options: Any) -> Comparison:
+    """Each engine's best configuration on the same machine and load, beside published figures."""
+    from planner.advise.brief import make_brief
+    from planner.advise.compare import compare as advise
+    from planner.sources.catalog import load
+    from planner.sources.machines import resolve_machine
+    from planner.sources.models import resolve_model
+
+    request = make_request(model=model, gpus=gpus, **options)
+    catalog = load()
+    spec, assumed = resolve_model(catalog, request.model)
+    machine = resolve_machine(catalog, gpus, request.ram)
+    brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
+    configurations, refused, published, contradictions = advise(catalog, brief)
+    return Comparison(configurations, refused, published, contradictions, brief.assumptions)
+
+
+def generate(plan: Plan | str | Path, targets: Sequence[str] | None = None) -> dict[str, str]:
+    """The files of `plan` (a Plan or the path of a plan.yaml): relative path → text."""
+    from planner.render import render
+
+    return render(load_plan(plan), targets)
+
+
+def load_plan(plan: Plan | str | Path) -> Plan:
+    """A Plan from a plan.yaml, or from a folder that holds one. Raises UsageError or FormatError."""
+    if not isinstance(plan, (str, Path)):
+        return plan
+    from planner.render.plan_file import load_plan as parse
+
+    path = Path(plan)
+    try:
+        if path.is_dir():
+            path = path / "plan.yaml"
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{ascii(str(plan))} cannot be read as a plan: {type(error).__name__}") from None
+    return parse(text)

@@ -1,0 +1,77 @@
+"""Flags and a request file become one validated Request; flags win over the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from planner.errors import UsageError
+from planner.units import parse_tokens
+
+if TYPE_CHECKING:
+    from planner.spec.request import Request
+
+_MAX_FILE_BYTES = 1 << 20
+
+
+def build_request(file: Path | None, **flags: Any) -> Request:
+    """The Request of `file` and `flags`. Raises UsageError with the field, its limit and valid values."""
+    from planner.api import make_request
+    from planner.spec.request import Request
+
+    defaults = {name: field.default for name, field in Request.model_fields.items()}
+    fields: dict[str, Any] = {} if file is None else read_request(file)
+    given = {name: value for name, value in flags.items() if value is not None and value != defaults.get(name, ...)}
+    gpu, number = given.pop("gpu", None), given.pop("num_gpus", None)
+    if gpu is not None:
+        if "gpus" in given:
+            raise UsageError("give --gpus, or --gpu with --num-gpus, not both")
+        given["gpus"] = f"{1 if number is None else number}x{gpu}"
+    elif number is not None:
+        raise UsageError("--num-gpus needs --gpu, e.g. --gpu A100-80GB --num-gpus 2")
+    if isinstance(given.get("require"), str):
+        given["require"] = tuple(word.strip() for word in given["require"].split(",") if word.strip())
+    if isinstance(given.get("max_model_len"), str):
+        given["max_model_len"] = parse_tokens(given["max_model_len"])
+    if isinstance(given.get("budget_usd_per_hour"), str):
+        given["budget_usd_per_hour"] = _budget(given["budget_usd_per_hour"])
+    if given.get("request_rate") is not None and "arrival" not in given:
+        given["arrival"] = "poisson"
+    fields |= given
+    if not fields.get("model"):
+        raise UsageError("no model given; use --model, e.g. --model llama3-70b")
+    return make_request(**fields)
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """A request file: a YAML mapping of Request fields. Raises UsageError in one line."""
+    import yaml
+
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageError(f"{path.name} is larger than 1 MiB, which no request is")
+        text = path.read_text(encoding="utf-8")
+        if "&" in text and "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text)):
+            raise UsageError(f"{path.name}: YAML aliases are not accepted in a request")
+        data = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"request file {ascii(str(path))} cannot be read: {type(error).__name__}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise UsageError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or 'too deep'}") from None
+    if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
+        raise UsageError(f"{path.name}: a request is a mapping, e.g. `model: llama3-70b`")
+    return data
+
+
+def _budget(text: str) -> float:
+    """USD per hour of "5/h", "5", "$5/h" or "3600/month"."""
+    amount, _, unit = text.strip().lstrip("$").partition("/")
+    hours = {"": 1, "h": 1, "hour": 1, "day": 24, "d": 24, "month": 730, "mo": 730}.get(unit.strip())
+    try:
+        if hours is None:
+            raise ValueError
+        return float(amount) / hours
+    except ValueError:
+        raise UsageError(f"budget {ascii(text)} is not an amount per hour, day or month; e.g. 5/h") from None

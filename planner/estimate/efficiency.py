@@ -1,0 +1,84 @@
+"""Which fitted coefficients and bands apply to a device and an engine, most specific scope first.
+
+Knows the order of inheritance (device, architecture, platform; engine, then its relatives); the
+numbers are `catalog/calibration/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from planner.estimate.ops import UNCALIBRATED
+from planner.spec.base import FigureBasis
+from planner.spec.calibration import Calibration, Efficiency
+from planner.spec.hardware import Machine
+
+RELATIVES: Final[dict[str, tuple[str, ...]]] = {
+    "vllm": ("vllm", "tensorrt_llm", "nim"),
+    "tgi": ("tgi", "vllm", "tensorrt_llm", "nim"),
+    "nim": ("nim", "tensorrt_llm", "vllm"),
+    "tensorrt_llm": ("tensorrt_llm", "nim", "vllm"),
+    "ollama": ("ollama", "llamacpp"),
+    "llamacpp": ("llamacpp", "ollama"),
+}
+"""Engines whose fits may stand in for an engine that nobody measured, nearest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Coefficients to use, and how good they are. `scope` and `engine` are of the deepest match."""
+
+    values: dict[str, float]
+    basis: FigureBasis
+    engine: str
+    scope: str
+
+
+_indexes: dict[int, tuple[Calibration, dict[tuple[str, str], Efficiency]]] = {}
+_fits: dict[tuple[int, str, tuple[str, ...]], Fit] = {}
+
+
+def scopes(machine: Machine) -> tuple[str, ...]:
+    """Names a calibration may use for this machine's device, most specific first."""
+    if machine.accelerator is not None:
+        a = machine.accelerator
+        return (a.id, a.architecture, a.platform)
+    if machine.cpu is not None:
+        return (machine.cpu.id, machine.cpu.architecture, "cpu")
+    return ("cpu",)
+
+
+def efficiency(calibration: Calibration, engine: str, machine: Machine) -> Fit:
+    """The coefficients for `engine` on `machine`; what no entry says comes from UNCALIBRATED."""
+    names = scopes(machine)
+    key = (id(calibration), engine, names)
+    found = _fits.get(key)
+    if found is None or _indexes.get(id(calibration), (None,))[0] is not calibration:
+        found = _fits[key] = _lookup(_index(calibration), engine, names)
+    return found
+
+
+def _index(calibration: Calibration) -> dict[tuple[str, str], Efficiency]:
+    held = _indexes.get(id(calibration))
+    if held is None or held[0] is not calibration:
+        table = {(e.engine, e.scope): e for e in calibration.efficiencies}
+        held = _indexes[id(calibration)] = (calibration, table)
+    return held[1]
+
+
+def _lookup(table: dict[tuple[str, str], Efficiency], engine: str, names: tuple[str, ...]) -> Fit:
+    """Scope counts before engine: a relative's fit of this very device beats one of the platform."""
+    relatives = RELATIVES.get(engine, (engine,))
+    values = dict(UNCALIBRATED)
+    best: tuple[FigureBasis, str, str] = ("uncalibrated", engine, "")
+    for depth in range(len(names) - 1, -1, -1):
+        for relative in relatives:
+            entry = table.get((relative, names[depth]))
+            if entry is not None:
+                values.update(entry.coefficients)
+                own = relative == engine and depth == 0 and len(names) > 1
+                basis: FigureBasis = entry.basis if own or entry.basis == "uncalibrated" else "inherited"
+                best = (basis, relative, names[depth])
+                break
+    return Fit(values, *best)

@@ -1,0 +1,143 @@
+"""How long one operator takes on one device: smooth rooflines with few fitted efficiencies.
+
+Everything here is plain arithmetic (`+ - * / **`), so that tokens, batch and context may be Python
+floats or numpy arrays of one shape; the result has that shape. Knows no model, engine or schedule.
+
+What the coefficients mean (all dimensionless unless the name carries a unit):
+
+* `mem_fraction` share of the memory bandwidth that streaming 16-bit weights reaches; `fp8_mem`,
+  `int8_mem`, `int4_mem`, `fp4_mem`, `gguf_mem`, `moe_mem` scale it for packed formats (unpacking)
+  and for grouped expert kernels; `kv_fraction` the same for reading the KV cache.
+* `flop_fraction` share of the dense 16-bit peak that a large multiply reaches; `fp8_flop`,
+  `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` for kernels that widen
+  weights before a 16-bit multiply, `gguf_flop` for ggml's kernels, `moe_flop` for grouped experts.
+* `tile_tokens` a multiply of T tokens costs as much as one of T + tile_tokens that runs at full
+  rate (partly filled tiles); `expert_tile_tokens` the same for the tokens of each touched expert.
+* `attention_flop_fraction` share of the 16-bit peak that attention over a prompt reaches.
+* `layer_s`, `moe_layer_s`, `mixer_layer_s` fixed seconds per decoder layer, per MoE layer, per
+  recurrent layer and step (launches, norms, routing); `step_s` and `seq_s` the engine's own cost
+  per step and per running sequence; `request_s` per request before its first token.
+* `activation_passes` how often a layer reads or writes its hidden state per token.
+* `link_fraction` share of the link bandwidth that an all-reduce reaches; `link_latencies` how many
+  link latencies one all-reduce takes.
+* `sharpness` exponent of the roofline's knee: time = (compute^p + memory^p)^(1/p).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+Quantity = float
+"""A Python float, or a numpy array of floats."""
+
+UNCALIBRATED: Final[dict[str, float]] = {
+    "mem_fraction": 0.7,
+    "fp8_mem": 0.95,
+    "int8_mem": 0.9,
+    "int4_mem": 0.75,
+    "fp4_mem": 0.75,
+    "gguf_mem": 0.85,
+    "moe_mem": 0.8,
+    "kv_fraction": 0.6,
+    "flop_fraction": 0.55,
+    "fp8_flop": 0.8,
+    "int8_flop": 0.8,
+    "fp4_flop": 0.6,
+    "dequant_flop": 0.85,
+    "gguf_flop": 0.5,
+    "moe_flop": 0.6,
+    "tile_tokens": 16.0,
+    "expert_tile_tokens": 8.0,
+    "attention_flop_fraction": 0.3,
+    "layer_s": 2.5e-5,
+    "moe_layer_s": 2.0e-5,
+    "mixer_layer_s": 2.0e-5,
+    "step_s": 8.0e-4,
+    "seq_s": 5.0e-6,
+    "request_s": 5.0e-3,
+    "activation_passes": 12.0,
+    "link_fraction": 0.6,
+    "link_latencies": 4.0,
+    "sharpness": 3.0,
+}
+"""Cautious values for what no calibration says; figures made of them are called `uncalibrated`."""
+
+
+def knee(compute_s: Quantity, memory_s: Quantity, sharpness: float) -> Quantity:
+    """Seconds of an operator that overlaps `compute_s` and `memory_s`; at least the longer of them."""
+    p: Quantity = (compute_s**sharpness + memory_s**sharpness) ** (1.0 / sharpness)
+    return p
+
+
+def lesser(a: Quantity, b: Quantity) -> Quantity:
+    """The smaller of two, for floats and arrays alike."""
+    return (a + b - abs(a - b)) / 2.0
+
+
+def gemm_s(
+    tokens: Quantity,
+    elements: float,
+    weight_bytes: float,
+    flops_per_s: float,
+    bytes_per_s: float,
+    tile_tokens: float,
+    sharpness: float,
+) -> Quantity:
+    """Matrices of `elements` weights in all times `tokens` columns; rates are what is achieved."""
+    compute_s = 2.0 * elements * (tokens + tile_tokens) / flops_per_s
+    return knee(compute_s, weight_bytes / bytes_per_s, sharpness)
+
+
+def experts_touched(tokens: Quantity, experts: int, per_token: int) -> Quantity:
+    """Expected number of distinct experts that `tokens` tokens are sent to, routed evenly."""
+    if per_token >= experts:
+        return experts + 0.0 * tokens
+    touched: Quantity = experts * (1.0 - (1.0 - per_token / experts) ** tokens)
+    return touched
+
+
+def grouped_gemm_s(
+    tokens: Quantity,
+    experts: int,
+    per_token: int,
+    expert_elements: float,
+    expert_bytes: float,
+    flops_per_s: float,
+    bytes_per_s: float,
+    tile_tokens: float,
+    sharpness: float,
+) -> Quantity:
+    """Routed experts of all MoE layers: `expert_elements` and `_bytes` are one expert's, over layers.
+
+    Each touched expert's weights are read once, and its last tile is partly empty.
+    """
+    touched = experts_touched(tokens, experts, per_token)
+    compute_s = 2.0 * expert_elements * (tokens * per_token + touched * tile_tokens) / flops_per_s
+    return knee(compute_s, touched * expert_bytes / bytes_per_s, sharpness)
+
+
+def attended_tokens(new: Quantity, context: Quantity, window: float | None) -> Quantity:
+    """Sum over `new` prompt tokens after `context` earlier ones of the tokens each attends to.
+
+    With a sliding window of w, each position attends to min(position, w) tokens.
+    """
+    end = context + new
+    whole = (end * end - context * context) / 2.0
+    if window is None:
+        return whole
+    inside_end, inside_start = lesser(end, window), lesser(context, window)
+    return (inside_end * inside_end - inside_start * inside_start) / 2.0 + window * (
+        end - inside_end - (context - inside_start)
+    )
+
+
+def allreduce_s(payload_bytes: Quantity, devices: int, bytes_per_s: float, latency_s: float) -> Quantity:
+    """Ring all-reduce among `devices`: 2 (n − 1)/n of the payload crosses each link."""
+    if devices <= 1:
+        return 0.0 * payload_bytes
+    return latency_s + 2.0 * (devices - 1) / devices * payload_bytes / bytes_per_s
+
+
+def hop_s(payload_bytes: Quantity, bytes_per_s: float, latency_s: float) -> Quantity:
+    """A point-to-point send between pipeline stages."""
+    return latency_s + payload_bytes / bytes_per_s

@@ -1,0 +1,219 @@
+"""Bytes of weights on one device, tensor by tensor, with the engine's sharding and padding.
+
+Exact arithmetic on `tensors.tensors`: what a format covers, its scales and zero points, vocabulary
+padding, replicated KV heads, pipeline stages, expert parallelism. Knows no memory of an engine other
+than weights. Sources: vLLM distributed/utils.py (stages), model_executor/layers/linear.py,
+vocab_parallel_embedding.py and attention/mla (absorbed copies), v0.26; GGUF is `estimate.gguf`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from planner.errors import UsageError
+from planner.estimate.tensors import Tensor, kept_layers, quantized_layers, tensors
+from planner.spec.model import Mla, ModelSpec
+from planner.spec.quantization import QuantizationFormat
+from planner.units import ceil_div, round_up
+
+DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+NOT_ALWAYS_IN_FIRST_STAGE = ("output", "output_bias", "norm")
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRules:
+    """How an engine lays weights out. The defaults are vLLM's.
+
+    `vocab_multiple`: rows of embedding and head are padded to it before they are split.
+    `absorbs_mla`: keeps a second, unquantized copy of latent attention's kv_b for decoding.
+    `loads_towers`: whether vision and audio towers are on the device.
+    """
+
+    vocab_multiple: int = 64
+    absorbs_mla: bool = True
+    loads_towers: bool = True
+
+
+VLLM = WeightRules()
+TGI = WeightRules(vocab_multiple=1, absorbs_mla=True)
+
+
+@dataclass(frozen=True, slots=True)
+class TensorBytes:
+    """One tensor's share of one device."""
+
+    role: str
+    bytes: int
+    quantized: bool
+    elements: int
+
+
+def stage_layers(n_layers: int, pp: int, stage: int) -> range:
+    """Decoder layers of a pipeline stage as vLLM cuts them.
+
+    Even shares; remaining layers go one each to the stages before the last, from the back.
+    """
+    if not 0 <= stage < pp or pp > n_layers:
+        raise UsageError(f"pipeline stage {stage} of {pp} is impossible with {n_layers} layers")
+    shares = [n_layers // pp] * pp
+    for i in range(2, n_layers % pp + 2):
+        shares[-i] += 1
+    start = sum(shares[:stage])
+    return range(start, start + shares[stage])
+
+
+@lru_cache(maxsize=2048)
+def device_tensors(
+    model: ModelSpec,
+    quant: QuantizationFormat,
+    *,
+    tp: int = 1,
+    pp: int = 1,
+    stage: int = 0,
+    ep: int = 1,
+    rules: WeightRules = VLLM,
+    group_size: int | None = None,
+    unquantized: tuple[str, ...] | None = None,
+) -> tuple[TensorBytes, ...]:
+    """Every tensor of one device of a `tp` × `pp` group, in bytes.
+
+    `ep` ranks share the experts whole (1: experts are split by `tp` like any linear). `group_size`
+    and `unquantized` are the checkpoint's where it differs from the format and the model's own.
+    """
+    if tp < 1 or ep < 1:
+        raise UsageError(f"parallel sizes start at 1, not tp={tp}, ep={ep}")
+    layers = frozenset(stage_layers(model.n_layers, pp, stage))
+    own = quant.id == model.quantization
+    group = group_size if group_size is not None else model.quantization_group_size if own else None
+    if group is None:
+        group = quant.group_size
+    kept = kept_layers(model if unquantized is None else model.model_copy(update={"unquantized": unquantized}))
+    if unquantized is None and not own:
+        kept = {}
+    return tuple(_device_tensors(model, quant, tp, pp, stage, ep, rules, group, kept, layers))
+
+
+def weight_bytes(
+    model: ModelSpec,
+    quant: QuantizationFormat,
+    *,
+    tp: int = 1,
+    pp: int = 1,
+    stage: int = 0,
+    ep: int = 1,
+    rules: WeightRules = VLLM,
+    group_size: int | None = None,
+    unquantized: tuple[str, ...] | None = None,
+) -> int:
+    """Bytes of weights on one device: the sum of `device_tensors`."""
+    rows = device_tensors(
+        model, quant, tp=tp, pp=pp, stage=stage, ep=ep, rules=rules, group_size=group_size, unquantized=unquantized
+    )
+    return sum(row.bytes for row in rows)
+
+
+def _device_tensors(
+    model: ModelSpec,
+    quant: QuantizationFormat,
+    tp: int,
+    pp: int,
+    stage: int,
+    ep: int,
+    rules: WeightRules,
+    group: int | None,
+    kept: dict[str, frozenset[int] | None],
+    layers: frozenset[int],
+) -> Iterator[TensorBytes]:
+    itemsize = DTYPE_BYTES[model.dtype] if model.dtype != "fp32" else 2
+    if quant.kind == "float":
+        itemsize = round(quant.weight_bits / 8)
+    for t in tensors(model):
+        if not t.always_loaded or (t.role in ("vision", "audio", "projector") and not rules.loads_towers):
+            continue
+        here = _copies_here(t, model, pp, stage, layers)
+        if not here:
+            continue
+        rows, cols, experts = local_shape(t, tp, ep, rules)
+        elements = rows * cols * experts
+        n_quantized = 0
+        if quant.kind != "float" and (t.quantizable or t.role in _force_quantized(quant)):
+            local = Tensor(t.role, tuple(i for i in t.layers if i in layers), t.rows, t.cols)
+            n_quantized = quantized_layers(local, kept) if t.layers else here
+        if n_quantized:
+            size = n_quantized * linear_bytes(quant, rows, cols, experts, group)
+            yield TensorBytes(t.role, size, True, elements * n_quantized)
+        if here > n_quantized:
+            rest = here - n_quantized
+            yield TensorBytes(t.role, rest * elements * itemsize, False, elements * rest)
+    if rules.absorbs_mla:
+        yield from _absorbed(model, tp, layers, itemsize)
+
+
+def _force_quantized(quant: QuantizationFormat) -> tuple[str, ...]:
+    """Roles outside the linears that a format covers all the same (none does today)."""
+    return ()
+
+
+def _copies_here(t: Tensor, model: ModelSpec, pp: int, stage: int, layers: frozenset[int]) -> int:
+    """How many of the tensor's layers (or 1, outside them) this stage holds."""
+    if t.layers:
+        return sum(i in layers for i in t.layers)
+    if t.role in NOT_ALWAYS_IN_FIRST_STAGE:
+        return int(stage == pp - 1)
+    tied_head = t.role == "token_embd" and model.tie_word_embeddings and stage == pp - 1
+    return int(stage == 0 or tied_head)
+
+
+def local_shape(t: Tensor, tp: int, ep: int, rules: WeightRules = VLLM) -> tuple[int, int, int]:
+    """(rows, cols, experts) of `t` on one of `tp` devices, experts over `ep` ranks when that is > 1."""
+    if t.shard == "vocab":
+        return ceil_div(round_up(t.rows, rules.vocab_multiple), tp), t.cols, 1
+    if t.shard == "column":
+        return ceil_div(t.rows, tp), t.cols, t.experts
+    if t.shard == "row":
+        return t.rows, ceil_div(t.cols, tp), t.experts
+    if t.shard == "kv":
+        heads = t.rows // t.head_dim
+        return max(1, ceil_div(heads, tp)) * t.head_dim, t.cols, 1
+    if t.shard == "expert":
+        if ep > 1:
+            return t.rows, t.cols, ceil_div(t.experts, ep)
+        if t.role.startswith("ffn_down"):
+            return t.rows, ceil_div(t.cols, tp), t.experts
+        return ceil_div(t.rows, tp), t.cols, t.experts
+    return t.rows, t.cols, t.experts
+
+
+def linear_bytes(quant: QuantizationFormat, rows: int, cols: int, experts: int = 1, group: int | None = None) -> int:
+    """Stored bytes of `experts` matrices of `rows` × `cols` in a quantized format.
+
+    Packed values, then scales (per block, per group of inputs, per output channel when the group is
+    0, else per tensor), zero points per group, and GPTQ's int32 group index per input.
+    """
+    values = ceil_div(round(rows * cols * quant.weight_bits), 8)
+    scales = zeros = 0
+    group = quant.group_size if group is None else group
+    if quant.block:
+        scales = ceil_div(rows, quant.block[0]) * ceil_div(cols, quant.block[1])
+    elif group == 0:
+        scales, zeros = rows, rows
+    elif group:
+        scales = zeros = ceil_div(cols, group) * rows
+    size = values + ceil_div(scales * quant.scale_bits, 8) + ceil_div(zeros * quant.zero_point_bits, 8)
+    size += quant.tensor_scale_bits // 8
+    if quant.kind == "nf4":
+        size += ceil_div(scales, 256) * 4  # second level of double quantization
+    if quant.id.startswith("gptq"):
+        size += 4 * cols
+    return size * experts
+
+
+def _absorbed(model: ModelSpec, tp: int, layers: frozenset[int], itemsize: int) -> Iterator[TensorBytes]:
+    for group in model.layers:
+        n = sum(i in layers for i in group.layers)
+        for m in group.mixers:
+            if isinstance(m, Mla) and n:
+                elements = ceil_div(m.heads, tp) * (m.qk_nope_head_dim + m.v_head_dim) * m.kv_lora_rank * n
+                yield TensorBytes("kv_b_absorbed", elements * itemsize, False, elements)

@@ -1,0 +1,66 @@
+"""Arguments of `vllm serve`, 0.26 to 0.33."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.render.arguments import container_model_path, dtype_flag, is_local, kv_cache_flag, options
+from planner.units import GIB
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Configuration, Resolved
+
+
+def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ...]:
+    """The model first (`vllm serve` takes it as its positional argument), then options in groups.
+
+    `--quantization` is given only for quantization while loading: for a quantized checkpoint it must
+    equal what its config.json says, which vLLM reads by itself.
+    """
+    model, limits, parallel = configuration.model, configuration.limits, configuration.parallelism
+    local = is_local(model)
+    words = [container_model_path(model) if local else hub_name(configuration)]
+    words += options(
+        ("--revision", None if local else model.revision),
+        ("--served-model-name", model.served_name),
+        ("--dtype", dtype_flag(configuration, resolved)),
+        ("--quantization", configuration.engine.quantization_flag),
+        ("--kv-cache-dtype", kv_cache_flag(configuration, resolved)),
+        ("--tensor-parallel-size", parallel.tensor),
+        ("--pipeline-parallel-size", parallel.pipeline if parallel.pipeline > 1 else None),
+        ("--data-parallel-size", parallel.data if parallel.data > 1 else None),
+    )
+    if parallel.expert > 1:
+        words.append("--enable-expert-parallel")
+    words += options(
+        ("--max-model-len", limits.max_model_len),
+        ("--max-num-seqs", limits.max_num_seqs),
+        ("--max-num-batched-tokens", limits.max_num_batched_tokens),
+        ("--gpu-memory-utilization", None if on_cpu(configuration) else limits.gpu_memory_utilization),
+    )
+    return tuple(words)
+
+
+def hub_name(configuration: Configuration) -> str:
+    """The repository, with the GGUF type behind a colon where one file of several is meant."""
+    quantization = configuration.quantization
+    suffix = ":" + quantization.removeprefix("gguf:") if quantization.startswith("gguf:") else ""
+    return configuration.model.checkpoint + suffix
+
+
+def on_cpu(configuration: Configuration) -> bool:
+    """True for the CPU build, whose KV pool is an amount and not a share."""
+    return configuration.engine.platform == "cpu"
+
+
+def environment(configuration: Configuration, resolved: Resolved) -> dict[str, str]:
+    """The KV pool of the CPU build, in whole GiB (the unit that the variable has)."""
+    if not on_cpu(configuration):
+        return {}
+    pool_gib = max(1, configuration.memory.bytes_of("kv_cache") // GIB)
+    return {"VLLM_CPU_KVCACHE_SPACE": str(pool_gib)}
+
+
+def listen(port: int) -> tuple[str, ...]:
+    """Listen on every address of the container, on `port`."""
+    return options(("--host", "0.0.0.0"), ("--port", port))  # noqa: S104 - inside the container only

@@ -1,0 +1,147 @@
+"""Quoting of values for each language that an artifact is written in.
+
+Every string of a plan that a user or the Hub supplied is hostile until one of these has been
+applied. They return `Quoted`, the only type that a template may print (see `templating.py`), so a
+value without a filter is an error and not an injection. Knows nothing of plans.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shlex
+from collections.abc import Callable
+
+from planner.errors import UsageError
+
+
+class Quoted(str):
+    """Text that is safe to print at the place its filter is meant for."""
+
+    __slots__ = ()
+
+
+def printable(text: str) -> str:
+    """`text` with every control, format and separator character written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def sh(value: object) -> Quoted:
+    """One word of a POSIX shell."""
+    text = str(value)
+    if "\0" in text:
+        raise UsageError(f"{printable(text)[:80]!r} holds a NUL character, which no shell can pass on")
+    return Quoted(shlex.quote(text))
+
+
+def _double_quoted(text: str) -> str:
+    escaped = []
+    for char in text:
+        code = ord(char)
+        if char in '"\\':
+            escaped.append("\\" + char)
+        elif char == "\n":
+            escaped.append("\\n")
+        elif char.isprintable():
+            escaped.append(char)
+        else:
+            escaped.append(f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}")
+    return '"' + "".join(escaped) + '"'
+
+
+def yaml(value: object) -> Quoted:
+    """A YAML scalar: numbers and booleans bare, everything else double-quoted on one line."""
+    if value is None:
+        return Quoted("null")
+    if isinstance(value, bool):
+        return Quoted("true" if value else "false")
+    if isinstance(value, int | float):
+        return num(value)
+    return Quoted(_double_quoted(str(value)))
+
+
+def dollars(value: object) -> Quoted:
+    """A YAML string whose `$` survives the expansion of Compose (`${X}`) and Kubernetes (`$(X)`).
+
+    Both write a literal `$` as `$$`.
+    """
+    return Quoted(_double_quoted(str(value).replace("$", "$$")))
+
+
+def yaml_block(text: str, indent: int) -> Quoted:
+    """A YAML literal block, its lines indented by `indent` spaces; double-quoted where a block cannot hold it."""
+    lines = text.split("\n")
+    plain = all(line.isprintable() for line in lines)
+    if not plain or not text.endswith("\n") or text.endswith("\n\n") or text[0] in " \n":
+        return yaml(text)
+    pad = " " * indent
+    return Quoted("|\n" + "\n".join(pad + line if line else "" for line in lines[:-1]))
+
+
+def num(value: object) -> Quoted:
+    """A number as every parser reads it: no exponent for integers, no binary noise."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return Quoted(str(value) if isinstance(value, int) else f"{value:.12g}")
+
+
+def comment(value: object) -> Quoted:
+    """Text for a `#` comment: one line whatever it holds."""
+    return Quoted(printable(str(value)))
+
+
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+
+
+def md(value: object) -> Quoted:
+    """Text in a Markdown paragraph or table cell: one line, no markup, no HTML."""
+    return Quoted(_MARKDOWN.sub(r"\\\1", printable(str(value))))
+
+
+def md_code(value: object) -> Quoted:
+    """Inline code in Markdown; also inside a table (a pipe there is always escaped)."""
+    text = printable(str(value))
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    pad = " " if longest or not text else ""
+    return Quoted(f"{fence}{pad}{text.replace('|', chr(92) + '|')}{pad}{fence}")
+
+
+def modelfile(value: object) -> Quoted:
+    """A value of a Modelfile instruction, quoted the way Ollama's parser unquotes it.
+
+    The parser ends an unquoted value at the line's end and drops characters that do not print, so
+    a value that holds any is refused. Raises UsageError.
+    """
+    text = str(value)
+    if not text or not text.isprintable():
+        raise UsageError(f"{printable(text)[:80]!r} cannot stand in a Modelfile: it holds characters that do not print")
+    if text.startswith('"'):
+        return Quoted(f'"""{text}"""')
+    if text != text.strip():
+        return Quoted(f'"{text}"')
+    return Quoted(text)
+
+
+def mount(value: object) -> Quoted:
+    """One `key=value` field of `docker run --mount`, whose grammar is a line of CSV."""
+    text = str(value)
+    if "\n" in text or "\r" in text:
+        raise UsageError(f"{printable(text)[:80]!r} cannot be mounted: its path holds a line break")
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow([text])
+    return Quoted(out.getvalue())
+
+
+FILTERS: dict[str, Callable[..., Quoted]] = {
+    "sh": sh,
+    "yaml": yaml,
+    "dollars": dollars,
+    "yaml_block": yaml_block,
+    "num": num,
+    "comment": comment,
+    "md": md,
+    "md_code": md_code,
+    "modelfile": modelfile,
+}

@@ -1,0 +1,217 @@
+"""`quantization_config` of a checkpoint, read into a format id, a group size and what it leaves alone.
+
+What is left alone is said as tensor roles of `estimate.tensors` (`attn_q`, `router` …), with the
+layers in brackets where only some are (`attn_q[0-2,60]`), so that no engine's naming survives here.
+Knows the spellings of transformers, compressed-tensors, AutoAWQ, GPTQ, ModelOpt and bitsandbytes.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from planner.errors import UnknownNameError
+from planner.sources.hf.common import Config, Decoder
+
+KNOWN_METHODS = ("fp8", "compressed-tensors", "awq", "gptq", "mxfp4", "modelopt", "bitsandbytes", "fbgemm_fp8")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantized:
+    """`format` is a quantization id of the catalog."""
+
+    format: str
+    group_size: int | None = None
+    unquantized: tuple[str, ...] = ()
+
+
+_ATTENTION = {
+    "attn_q": ("self_attn.q_proj", "self_attn.qkv_proj", "mixer.q_proj"),
+    "attn_k": ("self_attn.k_proj", "self_attn.qkv_proj", "mixer.k_proj"),
+    "attn_v": ("self_attn.v_proj", "self_attn.qkv_proj", "mixer.v_proj"),
+    "attn_output": ("self_attn.o_proj", "mixer.o_proj"),
+}
+_MLA = {
+    "q_a": ("self_attn.q_a_proj", "self_attn.fused_qkv_a_proj"),
+    "q_b": ("self_attn.q_b_proj",),
+    "attn_q": ("self_attn.q_proj",),
+    "kv_a": ("self_attn.kv_a_proj_with_mqa", "self_attn.fused_qkv_a_proj"),
+    "kv_b": ("self_attn.kv_b_proj",),
+    "attn_output": ("self_attn.o_proj",),
+    "indexer_q": ("self_attn.indexer.wq_b", "self_attn.indexers.wq_b"),
+    "indexer_k": ("self_attn.indexer.wk", "self_attn.indexers.wk"),
+    "indexer_weights": ("self_attn.indexer.weights_proj", "self_attn.indexers.weights_proj"),
+}
+_STATE = {
+    "ssm_in": ("mixer.in_proj", "linear_attn.in_proj_qkv", "linear_attn.in_proj_qkvz", "mamba.in_proj"),
+    "ssm_gates": ("linear_attn.in_proj_ba", "linear_attn.in_proj_b", "linear_attn.in_proj_a"),
+    "ssm_out": ("mixer.out_proj", "linear_attn.out_proj", "mamba.out_proj"),
+}
+_DENSE = {
+    "ffn_gate": ("mlp.gate_proj", "mixer.gate_proj", "feed_forward.gate_proj"),
+    "ffn_up": ("mlp.up_proj", "mixer.up_proj", "feed_forward.up_proj"),
+    "ffn_down": ("mlp.down_proj", "mixer.down_proj", "feed_forward.down_proj"),
+}
+_EXPERTS = {
+    "ffn_gate_exps": ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts"),
+    "ffn_up_exps": ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts", "mixer.experts.0.up_proj"),
+    "ffn_down_exps": (
+        "mlp.experts.0.down_proj",
+        "block_sparse_moe.experts.0.w2",
+        "mlp.experts",
+        "mixer.experts.0.down_proj",
+    ),
+    "ffn_gate_shexp": ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj"),
+    "ffn_up_shexp": ("mlp.shared_experts.up_proj", "mlp.shared_expert.up_proj", "mixer.shared_experts.up_proj"),
+    "ffn_down_shexp": ("mlp.shared_experts.down_proj", "mlp.shared_expert.down_proj", "mixer.shared_experts.down_proj"),
+    "latent_in": ("mixer.fc1_latent_proj",),
+    "latent_out": ("mixer.fc2_latent_proj",),
+}
+_PREFIXES = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.",
+             "backbone.layers.{}.", "language_model.layers.{}.")  # fmt: skip
+
+
+def read(c: Config, decoder: Decoder) -> Quantized | None:
+    """The checkpoint's own quantization, None when it has none. Unknown methods are an error."""
+    q = c.sub("quantization_config")
+    if not q.data:
+        q = c.sub("text_config").sub("quantization_config")
+    if not q.data:
+        return None
+    method = q.text("quant_method") or q.text("quant_algo")
+    if method in ("fp8", "fbgemm_fp8"):
+        block = q.list("weight_block_size")
+        kept = _kept(q.list("modules_to_not_convert") or q.list("ignored_layers") or (), decoder, _contains)
+        if block:
+            return Quantized("fp8-block", None, kept)
+        dynamic = method == "fbgemm_fp8" or q.text("activation_scheme") == "dynamic"
+        return Quantized("fp8-dynamic" if dynamic else "fp8", None, kept)
+    if method == "compressed-tensors":
+        return _compressed(q, decoder)
+    if method == "awq":
+        kept = _kept(q.list("modules_to_not_convert") or (), decoder, _contains)
+        return Quantized("awq", q.positive("group_size", "q_group_size", default=128), kept)
+    if method == "gptq":
+        bits = q.positive("bits", default=4)
+        if bits not in (4, 8):
+            raise UnknownNameError("quantization", f"gptq with {bits} bits", ("gptq-int4", "gptq-int8"))
+        group = q.data.get("group_size", 128)
+        return Quantized(f"gptq-int{bits}", 0 if group == -1 else q.positive("group_size", default=128))
+    if method == "mxfp4":
+        return Quantized("mxfp4", 32, _kept(q.list("modules_to_not_convert") or (), decoder, _contains))
+    if method == "modelopt" or method in ("NVFP4", "FP8", "MIXED_PRECISION"):
+        return _modelopt(q, decoder)
+    if method == "bitsandbytes":
+        kept = _kept(q.list("llm_int8_skip_modules") or (), decoder, _contains)
+        return Quantized("bnb-nf4" if q.flag("load_in_4bit") else "bnb-int8", 64 if q.flag("load_in_4bit") else None, kept)
+    raise UnknownNameError("quantization method", method, KNOWN_METHODS)
+
+
+def _compressed(q: Config, decoder: Decoder) -> Quantized:
+    groups = q.sub("config_groups")
+    first = groups.sub(next(iter(groups.data), "group_0"))
+    weights, acts = first.sub("weights"), first.sub("input_activations")
+    bits, kind = weights.positive("num_bits", default=8), weights.text("type", "int")
+    group = weights.opt_int("group_size") if weights.data.get("group_size") not in (-1, None) else None
+    kept = _kept(q.list("ignore") or (), decoder, _exact_or_regex)
+    if kind == "float" and bits == 8:
+        if weights.text("strategy") == "block":
+            return Quantized("fp8-block", None, kept)
+        return Quantized("fp8-dynamic" if acts.flag("dynamic") else "fp8", None, kept)
+    if kind == "float" and bits == 4:
+        mx = "mxfp4" in (first.text("format") + q.text("format")) or group == 32
+        return Quantized("mxfp4" if mx else "nvfp4", 32 if mx else 16, kept)
+    if kind == "int" and bits == 8:
+        return Quantized("int8-w8a8" if acts.data else "int8-w8a16", group, kept)
+    if kind == "int" and bits == 4:
+        return Quantized("gptq-int4", group if group is not None else 0, kept)
+    raise UnknownNameError("quantization", f"compressed-tensors {kind}{bits}", ("fp8-dynamic", "int8-w8a8", "nvfp4"))
+
+
+def _modelopt(q: Config, decoder: Decoder) -> Quantized:
+    algorithm = q.text("quant_algo") or q.text("quant_method")
+    kept = _kept(q.list("ignore") or q.list("exclude_modules") or (), decoder, _glob)
+    if "NVFP4" in algorithm or algorithm == "MIXED_PRECISION":
+        return Quantized("nvfp4", 16, kept)
+    if algorithm in ("FP8", "modelopt"):
+        return Quantized("fp8", None, kept)
+    raise UnknownNameError("quantization", f"modelopt {algorithm}", ("NVFP4", "FP8"))
+
+
+Match = Callable[[str, str], bool]
+
+
+def _contains(pattern: str, name: str) -> bool:
+    """transformers and vLLM: the listed text occurs in the module's name as whole parts."""
+    parts = pattern.replace("*", "")
+    if "*" in pattern:
+        return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name, pattern + ".*")
+    return name == parts or name.startswith(parts + ".") or f".{parts}." in f".{name}."
+
+
+def _exact_or_regex(pattern: str, name: str) -> bool:
+    if pattern.startswith("re:"):
+        return re.match(pattern[3:], name) is not None
+    return pattern == name
+
+
+def _glob(pattern: str, name: str) -> bool:
+    return fnmatch.fnmatch(name, pattern) or fnmatch.fnmatch(name, pattern + ".*")
+
+
+def _kept(patterns: Sequence[object], decoder: Decoder, match: Match) -> tuple[str, ...]:
+    """Roles that `patterns` exempt, with layers where not all of a role's layers are."""
+    texts = [str(p) for p in patterns]
+    if not texts:
+        return ()
+    found: dict[str, list[int]] = {}
+    owners: dict[str, list[int]] = {}
+    for index, plan in enumerate(decoder.layers):
+        by_layer = _by_layer(texts, index)
+        for role, names in _roles_of(plan.mixers, plan.ffns):
+            owners.setdefault(role, []).append(index)
+            full = [prefix.format(index) + name for prefix in _PREFIXES for name in names]
+            if any(match(p, n) for p in by_layer for n in full):
+                found.setdefault(role, []).append(index)
+    kept = [
+        role if layers == owners[role] else f"{role}[{_ranges(layers)}]" for role, layers in sorted(found.items())
+    ]
+    return tuple(kept)
+
+
+def _by_layer(texts: list[str], index: int) -> list[str]:
+    """Patterns that could speak of layer `index` (long lists name each layer)."""
+    return [t for t in texts if (m := re.search(r"layers\.(\d+)(?:\.|$|\*)", t)) is None or int(m[1]) == index]
+
+
+def _roles_of(mixers: Sequence[object], ffns: Sequence[object]) -> list[tuple[str, tuple[str, ...]]]:
+    roles: dict[str, tuple[str, ...]] = {}
+    for part in (*mixers, *ffns):
+        kind = getattr(part, "kind", "")
+        if kind == "attention":
+            roles |= _ATTENTION
+        elif kind == "mla":
+            roles |= _MLA
+        elif kind in ("gated_deltanet", "mamba1", "mamba2"):
+            roles |= _STATE
+        elif kind == "dense":
+            roles |= _DENSE
+        elif kind == "moe":
+            roles |= _EXPERTS
+            if getattr(part, "dense_intermediate", 0):
+                roles |= _DENSE
+    return list(roles.items())
+
+
+def _ranges(layers: list[int]) -> str:
+    """Sorted indices as "0-2,5"."""
+    out: list[str] = []
+    start = previous = layers[0]
+    for i in [*layers[1:], -1]:
+        if i != previous + 1:
+            out.append(str(start) if start == previous else f"{start}-{previous}")
+            start = i
+        previous = i
+    return ",".join(out)

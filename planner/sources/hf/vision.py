@@ -1,0 +1,185 @@
+"""Models with a vision or audio tower: a text decoder of another file and the tower's parameters.
+
+Towers are counted, not taken apart: engines keep them in the checkpoint's own dtype.
+Source: the towers' modelling files in transformers 5.23.0.
+"""
+
+from __future__ import annotations
+
+from planner.sources.hf import deepseek, dense, gemma, hybrid, moe
+from planner.sources.hf.common import Config, Decoder, LayerPlan, Reader, gated, gqa, simple
+from planner.sources.hf.towers import (
+    clip,
+    gemma4_audio,
+    gemma4_vision,
+    glm4v,
+    llama4,
+    mllama,
+    moonvit,
+    pixtral,
+    qwen2_5_vl,
+    qwen2_vl,
+    qwen3_vl,
+    siglip,
+)
+from planner.spec.model import Block
+
+
+def _text(c: Config) -> Config:
+    """The text decoder's table, with the outer table's tie flag where it has none."""
+    text = c.sub("text_config")
+    outer = {k: c.data[k] for k in ("tie_word_embeddings",) if c.data.get(k) is not None}
+    return text.with_defaults(**outer)
+
+
+def _vision(parameters: int, tokens_per_image: int | None = None) -> Block:
+    return Block(role="vision", parameters=parameters, tokens_per_image=tokens_per_image)
+
+
+def gemma3(c: Config) -> Decoder:
+    text, tower = gemma.gemma3(_text(c)), c.sub("vision_config")
+    hidden = tower.positive("hidden_size")
+    projector = Block(role="projector", parameters=hidden * text.hidden_size + hidden)
+    return text.plus(_vision(siglip(tower), c.int("mm_tokens_per_image", default=256)), projector)
+
+
+_MOBILENET_V5_300M = 294_126_912
+"""Parameters of timm's mobilenetv5_300m_enc , counted on the class."""
+
+
+def gemma3n(c: Config) -> Decoder:
+    from planner.sources.hf.towers import gemma3n_audio, gemma3n_embedder
+
+    text = gemma.gemma3n(_text(c))
+    vision, audio = c.sub("vision_config"), c.sub("audio_config")
+    blocks = []
+    if vision.data:
+        blocks.append(_vision(_MOBILENET_V5_300M + gemma3n_embedder(vision, text.hidden_size), 256))
+    if audio.data:
+        parameters = gemma3n_audio(audio) + gemma3n_embedder(audio, text.hidden_size)
+        blocks.append(Block(role="audio", parameters=parameters))
+    return text.plus(*blocks)
+
+
+def gemma4(c: Config) -> Decoder:
+    text, vision, audio = gemma.gemma4(_text(c)), c.sub("vision_config"), c.sub("audio_config")
+    blocks = []
+    if vision.data:
+        projector = vision.positive("hidden_size") * text.hidden_size
+        blocks.append(_vision(gemma4_vision(vision) + projector, vision.opt_int("default_output_length")))
+    if audio.data:
+        projector = audio.positive("output_proj_dims") * text.hidden_size
+        blocks.append(Block(role="audio", parameters=gemma4_audio(audio) + projector))
+    return text.plus(*blocks)
+
+
+def _qwen_vl_text(c: Config) -> Config:
+    """Qwen2-VL configs keep the text keys at the top or in text_config, by version."""
+    return _text(c) if c.sub("text_config").data else c
+
+
+def qwen2_vision(c: Config) -> Decoder:
+    return dense.qwen2(_qwen_vl_text(c)).plus(_vision(qwen2_vl(c.sub("vision_config"))))
+
+
+def qwen2_5_vision(c: Config) -> Decoder:
+    return dense.qwen2(_qwen_vl_text(c)).plus(_vision(qwen2_5_vl(c.sub("vision_config"))))
+
+
+def qwen3_vision(c: Config) -> Decoder:
+    return dense.qwen3(_text(c)).plus(_vision(qwen3_vl(c.sub("vision_config"))))
+
+
+def qwen3_vision_moe(c: Config) -> Decoder:
+    return moe.qwen3_moe(_text(c)).plus(_vision(qwen3_vl(c.sub("vision_config"))))
+
+
+def qwen3_5(c: Config) -> Decoder:
+    return hybrid.qwen3_5(_text(c)).plus(_vision(qwen3_vl(c.sub("vision_config"))))
+
+
+def qwen3_5_moe(c: Config) -> Decoder:
+    return hybrid.qwen3_5_moe(_text(c)).plus(_vision(qwen3_vl(c.sub("vision_config"))))
+
+
+def mistral3(c: Config) -> Decoder:
+    text, tower = dense.mistral(_text(c)), c.sub("vision_config")
+    v, h, merge = tower.positive("hidden_size"), text.hidden_size, c.positive("spatial_merge_size", default=2)
+    bias = 2 * h if c.flag("multimodal_projector_bias") else 0
+    projector = v + merge * merge * v * v + v * h + h * h + bias
+    return text.plus(_vision(pixtral(tower)), Block(role="projector", parameters=projector))
+
+
+def llama4_vision(c: Config) -> Decoder:
+    text, tower = moe.llama4(_text(c)), c.sub("vision_config")
+    if not tower.data:
+        return text
+    projector = tower.positive("vision_output_dim") * text.hidden_size
+    return text.plus(_vision(llama4(tower)), Block(role="projector", parameters=projector))
+
+
+def mllama_text(c: Config) -> Decoder:
+    """Llama 3.2 Vision: some layers attend to image tokens only; eight extra embedding rows."""
+    h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
+    cross = set(c.list("cross_attention_layers") or ())
+    plans = []
+    for i in range(n):
+        if i in cross:
+            plans.append(LayerPlan((gqa(c, cross=True, qk_norm="head"),), (gated(c),), 2 * h + 2))
+        else:
+            plans.append(LayerPlan((gqa(c),), (gated(c),), 2 * h))
+    base = simple(c, plans)
+    return base.plus(Block(role="other", parameters=8 * h), modality="text") if vocab else base
+
+
+def mllama_vision(c: Config) -> Decoder:
+    text, tower = mllama_text(_text(c)), c.sub("vision_config")
+    projector = tower.positive("vision_output_dim") * text.hidden_size + text.hidden_size
+    return text.plus(_vision(mllama(tower)), Block(role="projector", parameters=projector))
+
+
+def glm4v_moe(c: Config) -> Decoder:
+    return moe.glm4_moe(_text(c)).plus(_vision(glm4v(c.sub("vision_config"))))
+
+
+def llava(c: Config) -> Decoder:
+    """A CLIP tower and a two-layer projector before Llama; old configs name the tower only."""
+    if c.sub("text_config").data:
+        text_table = _text(c).with_defaults(
+            hidden_size=4096, num_attention_heads=32, num_hidden_layers=32, intermediate_size=11008
+        )
+        tower = c.sub("vision_config")
+    else:
+        text_table, tower = c, Config({})
+    text = dense.llama(text_table)
+    tower = tower.with_defaults(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=24, patch_size=14, image_size=336
+    )
+    v, h = tower.positive("hidden_size"), text.hidden_size
+    side = tower.positive("image_size") // tower.positive("patch_size")
+    projector = Block(role="projector", parameters=v * h + h + h * h + h)
+    return text.plus(_vision(clip(tower), side * side), projector)
+
+
+def kimi_k25(c: Config) -> Decoder:
+    text = deepseek.deepseek_v3(_text(c))
+    return text.plus(_vision(moonvit(c.sub("vision_config"), text.hidden_size)))
+
+
+READERS: dict[str, Reader] = {
+    "gemma3": gemma3,
+    "gemma3n": gemma3n,
+    "gemma4": gemma4,
+    "qwen2_vl": qwen2_vision,
+    "qwen2_5_vl": qwen2_5_vision,
+    "qwen3_vl": qwen3_vision,
+    "qwen3_vl_moe": qwen3_vision_moe,
+    "qwen3_5": qwen3_5,
+    "qwen3_5_moe": qwen3_5_moe,
+    "mistral3": mistral3,
+    "llama4": llama4_vision,
+    "mllama": mllama_vision,
+    "glm4v_moe": glm4v_moe,
+    "llava": llava,
+    "kimi_k25": kimi_k25,
+}

@@ -1,0 +1,39 @@
+"""Fitted efficiencies and the error bands that go with them."""
+
+from __future__ import annotations
+
+from planner.spec.base import FigureBasis, Provenance, Spec
+
+
+class Efficiency(Spec):
+    """Coefficients of the operator laws for one engine family on one device or architecture.
+
+    `scope` is an accelerator id, an architecture name or a platform; the most specific one that
+    matches is used. What each coefficient means is said in `estimate/ops.py`.
+    """
+
+    engine: str
+    scope: str
+    basis: FigureBasis
+    coefficients: dict[str, float]
+    provenance: Provenance
+
+
+class Band(Spec):
+    """Relative 80 % band of a metric: true/predicted lies in [low, high] for 80 % of `n` rows."""
+
+    metric: str
+    engine: str
+    scope: str
+    low: float
+    high: float
+    n: int
+    basis: FigureBasis
+    provenance: Provenance
+
+
+class Calibration(Spec):
+    """All of `catalog/calibration/`."""
+
+    efficiencies: tuple[Efficiency, ...] = ()
+    bands: tuple[Band, ...] = ()

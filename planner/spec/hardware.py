@@ -1,0 +1,157 @@
+"""Accelerators, CPUs, links and the machine they make up. SI units; FLOP/s are dense peaks."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from planner.spec.base import Provenance, Spec
+
+Vendor = Literal["nvidia", "amd", "intel", "apple", "google", "aws"]
+Platform = Literal["cuda", "rocm", "gaudi", "xpu", "metal", "cpu", "tpu", "neuron"]
+DeviceClass = Literal["datacenter", "workstation", "consumer", "embedded", "apple", "integrated", "cpu"]
+
+
+class Accelerator(Spec):
+    """One accelerator as its driver reports it.
+
+    `usable_memory_bytes` is what the driver (or Metal, CUDA runtime) reports as total;
+    `memory_bytes` is the label. Peaks are dense FLOP/s per device, None where the format has no
+    hardware path or nobody published a figure. `memory_options_bytes` lists the sizes a chip with
+    unified memory is sold with (Apple, Strix Halo); for those `memory_bytes` is the largest.
+    """
+
+    id: str
+    name: str
+    vendor: Vendor
+    platform: Platform
+    device_class: DeviceClass
+    architecture: str
+    compute_capability: str | None = None
+    gfx: str | None = None
+    memory_bytes: int
+    usable_memory_bytes: int
+    memory_options_bytes: tuple[int, ...] = ()
+    unified_memory: bool = False
+    mem_bandwidth_bytes_per_s: float
+    fp32_flops_per_s: float | None = None
+    tf32_flops_per_s: float | None = None
+    fp16_flops_per_s: float | None = None
+    bf16_flops_per_s: float | None = None
+    fp8_flops_per_s: float | None = None
+    int8_ops_per_s: float | None = None
+    fp4_flops_per_s: float | None = None
+    gpu_cores: int | None = None
+    cpu_cores: int | None = None
+    link: str | None = None
+    """Device-to-device link, a key of interconnects.yaml; None means through the host's PCIe."""
+    pcie: str | None = None
+    """Host link, a key of interconnects.yaml."""
+    network: str | None = None
+    """Usual link between nodes, a key of interconnects.yaml."""
+    devices_per_node: int = 8
+    tdp_w: float | None = None
+    release_year: int | None = None
+    kubernetes_resource: str | None = None
+    """Extended resource name, e.g. nvidia.com/gpu."""
+    kubernetes_product_label: str | None = None
+    """Value of the vendor's product label on a node, e.g. NVIDIA-A100-SXM4-80GB."""
+    aliases: tuple[str, ...] = ()
+    assumed_aliases: dict[str, str] = {}
+    """Those of `aliases` that could mean another variant too → what is said when one is read so."""
+    plannable: bool = True
+    refused_because: str = ""
+    provenance: Provenance
+    field_provenance: dict[str, Provenance] = {}
+
+    @property
+    def sm(self) -> int | None:
+        """Compute capability as an integer (8.0 → 80), None when not NVIDIA."""
+        if self.compute_capability is None:
+            return None
+        major, minor = self.compute_capability.split(".")
+        return int(major) * 10 + int(minor)
+
+
+class Cpu(Spec):
+    """One CPU socket. `isa` names what kernels may use (avx2, avx512, amx, neon, sve2 …)."""
+
+    id: str
+    name: str
+    vendor: str
+    cores: int
+    memory_channels: int | None = None
+    memory_speed_mt_s: int | None = None
+    mem_bandwidth_bytes_per_s: float
+    isa: tuple[str, ...]
+    fp32_flops_per_s: float
+    bf16_flops_per_s: float | None = None
+    int8_ops_per_s: float | None = None
+    architecture: Literal["x86_64", "aarch64"] = "x86_64"
+    release_year: int | None = None
+    aliases: tuple[str, ...] = ()
+    provenance: Provenance
+    field_provenance: dict[str, Provenance] = {}
+
+
+class Interconnect(Spec):
+    """A link, per device: unidirectional bytes/s into or out of one device, and latency."""
+
+    id: str
+    name: str
+    bandwidth_bytes_per_s: float
+    latency_s: float
+    max_devices: int | None = None
+    """How many devices it can join (a bridge joins two); None: all of a node."""
+    provenance: Provenance
+
+
+class Instance(Spec):
+    """One rentable machine. Price is on-demand USD per hour, None where nobody publishes one."""
+
+    provider: str
+    id: str
+    accelerator: str | None
+    """Id of an Accelerator of this catalog, None for a CPU instance or one we cannot plan for."""
+    accelerator_label: str
+    accelerator_count: int
+    vcpu: int | None = None
+    ram_bytes: int | None = None
+    usd_per_hour: float | None = None
+    region: str | None = None
+    provenance: Provenance
+
+
+class Machine(Spec):
+    """What the request's `gpus` resolved to.
+
+    `count` accelerators in all, `devices_per_node` in each host. `accelerator` is None for a
+    CPU-only machine. `ram_bytes` is the host memory of one node. `assumptions` says what was
+    ambiguous and how it was read.
+    """
+
+    label: str
+    """As the user would type it to get exactly this machine, e.g. 2xA100-SXM4-80GB."""
+    accelerator: Accelerator | None
+    count: int
+    devices_per_node: int
+    link: Interconnect | None = None
+    pcie: Interconnect | None = None
+    network: Interconnect | None = None
+    """Between nodes; only when count > devices_per_node."""
+    cpu: Cpu | None = None
+    sockets: int = 1
+    ram_bytes: int | None = None
+    instance: Instance | None = None
+    usd_per_hour: float | None = None
+    """Of the whole machine (all nodes)."""
+    assumptions: tuple[str, ...] = ()
+
+    @property
+    def platform(self) -> Platform:
+        """The software platform that an engine needs an image or build for."""
+        return self.accelerator.platform if self.accelerator else "cpu"
+
+    @property
+    def device_class(self) -> DeviceClass:
+        """Class of the device that runs the model."""
+        return self.accelerator.device_class if self.accelerator else "cpu"
