@@ -34,9 +34,7 @@ def measure(code: str) -> tuple[float, float]:
     walls, peaks = [], []
     for _ in range(RUNS):
         began = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", f"{code}\n{_MEMORY}"], capture_output=True, text=True, check=True
-        )
+        done = subprocess.run([sys.executable, "-c", f"{code}\n{_MEMORY}"], capture_output=True, text=True, check=True)
         walls.append(time.perf_counter() - began)
         peaks.append(int(done.stdout.strip().splitlines()[-1]) / 1024)
     return statistics.median(walls), statistics.median(peaks)

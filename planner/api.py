@@ -198,7 +198,7 @@ def recommend_request(request: Request) -> Recommendation:
 
     catalog = load()
     model, assumed = resolve_model(catalog, request.model)
-    notes = (assumed,) if assumed else ()
+    notes: tuple[str, ...] = (assumed,) if assumed else ()
     if request.gpus is None:
         from planner.advise.search import search
 
@@ -313,5 +313,5 @@ def load_plan(plan: Plan | str | Path) -> Plan:
             path = path / "plan.yaml"
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{ascii(str(plan))} cannot be read as a plan: {type(error).__name__}") from None
+        raise UsageError(f"{str(plan)!a} cannot be read as a plan: {type(error).__name__}") from None
     return parse(text)

@@ -31,7 +31,9 @@ def main(arguments: list[str]) -> int:
         sys.stdout.write(f"== {' '.join(step[1:])}\n")
         sys.stdout.flush()
         code = subprocess.run([sys.executable, *step], cwd=ROOT, check=False).returncode
-        sys.stdout.write(f"== {step[1]}: {'ok' if code == 0 else f'failed ({code})'} in {time.perf_counter() - began:.0f} s\n")
+        sys.stdout.write(
+            f"== {step[1]}: {'ok' if code == 0 else f'failed ({code})'} in {time.perf_counter() - began:.0f} s\n"
+        )
         if code:
             return code
     return 0

@@ -43,9 +43,9 @@ def test_the_wheel_is_complete_and_runs_from_elsewhere(tmp_path: Path) -> None:
     (site / "dependencies.pth").write_text(str(ours) + "\n", encoding="utf-8")
     python = home / "bin" / "python" if (home / "bin").is_dir() else home / "Scripts" / "python.exe"
     code = (
-        "import planner; from pathlib import Path; assert Path(planner.__file__).is_relative_to({site!r});"
+        f"import planner; from pathlib import Path; assert Path(planner.__file__).is_relative_to({str(site)!r});"
         "print(planner.recommend('llama3-70b', '2xA100').best.engine.name)"
-    ).format(site=str(site))
+    )
     done = subprocess.run(
         [str(python), "-I", "-c", code], cwd=Path(tmp_path.anchor), capture_output=True, text=True, check=False,
         env={"PLANNER_CACHE_DIR": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin"},

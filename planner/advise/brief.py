@@ -50,8 +50,8 @@ def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions
     needed = request.input_tokens + request.output_tokens
     if needed > model.context_length:
         raise UsageError(
-            f"{request.input_tokens:,} input + {request.output_tokens:,} output tokens exceed the context of {model.id}, "
-            f"{model.context_length:,} tokens; lower --isl or --osl"
+            f"{request.input_tokens:,} input + {request.output_tokens:,} output tokens exceed the context of "
+            f"{model.id}, {model.context_length:,} tokens; lower --isl or --osl"
         )
     concurrency, objective = _load(request, machine, notes)
     context, least = _context(request, model, needed, notes)

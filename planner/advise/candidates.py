@@ -151,13 +151,9 @@ def _formats(
         if request.min_quality is not None:
             ids += [f"gguf:{t}" for t in _BELOW_FOUR_BITS]
     else:
-        online = [
-            s.quantization for s in release.support if not s.checkpoint_only and s.platform == brief.machine.platform
-        ]
-        base = [model.quantization] + (["fp16"] if model.quantization in ("bf16", "fp32") else [])
-        ids = base + [q for q in published if not q.startswith("gguf:")]
-        if model.quantization in ("bf16", "fp16", "fp32"):
-            ids += online
+        ids = [model.quantization] + (["fp16"] if model.quantization in ("bf16", "fp32") else [])
+        ids += [q for q in published if not q.startswith("gguf:")]
+        ids += _online(catalog, brief, release, set(ids))
     floor = _quality_floor(catalog, brief, release)
     bf16_runs = not isinstance(kernel_for(release, brief.machine, "bf16"), str)
     for identifier in dict.fromkeys(ids):
@@ -179,6 +175,23 @@ def _formats(
             )
             continue
         yield quantization, published.get(identifier)
+
+
+def _online(catalog: Catalog, brief: Brief, release: EngineRelease, published: set[str]) -> list[str]:
+    """Formats that a stock image quantizes 16-bit weights to while loading, the best of each kind.
+
+    A kind with a published checkpoint needs none; what needs a plugin is used only when asked for.
+    """
+    if brief.model.quantization not in ("bf16", "fp16", "fp32"):
+        return []
+    have = {catalog.format(q).kind for q in published} | {"float"}
+    rows = [s for s in release.support if s.platform == brief.machine.platform and s.via == "core"]
+    formats = [catalog.format(s.quantization) for s in rows if not s.checkpoint_only]
+    best: dict[str, QuantizationFormat] = {}
+    for quantization in sorted(formats, key=lambda f: f.quality_rank):
+        if quantization.kind not in have:
+            best.setdefault(quantization.kind, quantization)
+    return [quantization.id for quantization in best.values()]
 
 
 def _quality_floor(catalog: Catalog, brief: Brief, release: EngineRelease) -> float | None:

@@ -31,7 +31,9 @@ def compare(
     for engine in sorted({a.candidate.release.engine for a in found.fitting}):
         best = ordered([a for a in found.fitting if a.candidate.release.engine == engine], brief)[0]
         configurations.append(
-            configure(best.candidate, best.deployment, best.memory, brief, catalog.calibration, score=score(best, brief))
+            configure(
+                best.candidate, best.deployment, best.memory, brief, catalog.calibration, score=score(best, brief)
+            )
         )
     configurations.sort(key=lambda c: -float(c.performance.output_tokens_per_s) if c.performance else 0.0)
     refused = {engine: reason for engine, reason in found.engines().items() if reason}

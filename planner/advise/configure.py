@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.advise.brief import Brief
+from planner.advise.brief import Brief, attention_heads
 from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
 from planner.estimate.cost import cost
 from planner.estimate.serving import serve
@@ -90,7 +90,7 @@ def _model(candidate: Candidate, brief: Brief) -> ModelChoice:
         parameters=parameter_count(model),
         active_parameters=active_parameters(model),
         license=model.license,
-        gated=checkpoint.gated if checkpoint and checkpoint.gated is not None else model.gated,
+        gated=bool(checkpoint.gated) if checkpoint else model.gated,
     )
 
 
@@ -100,7 +100,6 @@ def _reasons(
     """Why this format, layout and context, each with the figures that decide it."""
     quantization, layout, limits = candidate.quantization, candidate.parallelism, deployment.limits
     weights, pool = memory.bytes_of("weights"), memory.kv_cache_tokens
-    devices = layout.devices_per_replica
     need = (
         brief.workload.concurrency
         // max(1, layout.replicas * layout.data)
@@ -120,26 +119,13 @@ def _reasons(
         )
     ]
     if candidate.release.engine in LAYER_SPLIT_ENGINES:
-        total = memory.total_layers or brief.model.n_layers
-        on_device = total if memory.offloaded_layers is None else memory.offloaded_layers
-        reasons.append(
-            Reason(
-                subject="parallelism",
-                choice=f"{on_device} of {total} layers on the device",
-                because="layers are split, not tensors: more devices add memory, not speed",
-                rule="layer-split",
-            )
-        )
+        reasons.append(_split_reason(memory, brief))
     else:
         reasons.append(
             Reason(
                 subject="parallelism",
                 choice=_layout(candidate),
-                because=(
-                    f"{devices} device{'s' * (devices > 1)} hold one copy of the weights; tensor parallel "
-                    f"{layout.tensor} divides the attention heads"
-                    + (f", {layout.replicas} copies share the load" if layout.replicas > 1 else "")
-                ),
+                because=_layout_reason(candidate, brief),
                 rule="parallelism",
             )
         )
@@ -177,6 +163,39 @@ def _reasons(
             )
         )
     return tuple(reasons)
+
+
+def _split_reason(memory: MemoryLedger, brief: Brief) -> Reason:
+    """Where llama.cpp's layers go."""
+    total = memory.total_layers or brief.model.n_layers
+    if brief.machine.accelerator is None:
+        choice, because = (
+            f"{total} layers on the CPU",
+            "there is no accelerator; decode runs at the speed of host memory",
+        )
+    elif memory.offloaded_layers == memory.total_layers:
+        choice, because = f"all {total} layers on the device", "the whole model fits; no layer waits for host memory"
+        if brief.machine.count > 1:
+            because = "layers are split over the devices, not tensors: more devices add memory, not speed"
+    else:
+        choice = f"{memory.offloaded_layers} of {total} layers on the device"
+        because = f"the rest, {gib(memory.host_bytes)}, runs on the CPU at the speed of host memory"
+    return Reason(subject="parallelism", choice=choice, because=because, rule="layer-split")
+
+
+def _layout_reason(candidate: Candidate, brief: Brief) -> str:
+    layout = candidate.parallelism
+    devices = layout.devices_per_replica
+    parts = [f"{devices} device{'s hold' if devices > 1 else ' holds'} one copy of the weights"]
+    if layout.tensor > 1:
+        link = brief.machine.link.name if brief.machine.link else "PCIe"
+        heads = " and ".join(map(str, attention_heads(brief.model)))
+        parts.append(f"{layout.tensor} divides the {heads} attention heads and every layer is shared over {link}")
+    if layout.pipeline > 1:
+        parts.append(f"{layout.pipeline} stages pass activations on instead of sharing each layer")
+    if layout.replicas > 1:
+        parts.append(f"{layout.replicas} copies share the load")
+    return "; ".join(parts)
 
 
 def _layout(candidate: Candidate) -> str:

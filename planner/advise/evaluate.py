@@ -90,11 +90,11 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
     """Memory and quick speed of `candidate` at the largest context, up to the preferred, that fits."""
     deployment = deploy(candidate, brief, brief.context_tokens)
     memory = ledger(deployment)
-    if not _comfortable(memory) and brief.min_context_tokens < brief.context_tokens:
+    if not is_whole(memory, brief) and brief.min_context_tokens < brief.context_tokens:
         context = _smaller_context(candidate, brief, memory)
         smaller = deploy(candidate, brief, context)
         tried = ledger(smaller)
-        if tried.fits and (not memory.fits or _comfortable(tried)):
+        if tried.fits and (not memory.fits or is_whole(tried, brief)):
             deployment, memory = smaller, tried
     if not memory.fits:
         reason = f"needs {gib(memory.shortfall_bytes)} more per device"
@@ -108,9 +108,9 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
     return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
 
 
-def _comfortable(memory: MemoryLedger) -> bool:
-    """True when the context needs no shrinking: it fits, and no layer is pushed to the CPU."""
-    return memory.fits and memory.offloaded_layers == memory.total_layers
+def is_whole(memory: MemoryLedger, brief: Brief) -> bool:
+    """True when it fits and no layer of an accelerated machine is pushed to the CPU."""
+    return memory.fits and (brief.machine.accelerator is None or memory.offloaded_layers == memory.total_layers)
 
 
 def _smaller_context(candidate: Candidate, brief: Brief, memory: MemoryLedger) -> int:

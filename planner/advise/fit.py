@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from planner.advise.brief import PERSONAL_CLASSES, make_brief
 from planner.advise.candidates import LAYER_SPLIT_ENGINES, enumerate_candidates, releases_for
-from planner.advise.evaluate import Assessment, assess
+from planner.advise.evaluate import Assessment, assess, is_whole
 from planner.advise.rank import slo_ratio
 from planner.errors import PlannerError
 from planner.estimate.tensors import active_parameters, parameter_count
@@ -73,7 +73,7 @@ def _best(catalog: Catalog, brief: Brief) -> Assessment | None:
     for candidate in sorted(candidates, key=_order):
         outcome = assess(candidate, brief, catalog.calibration)
         if isinstance(outcome, Assessment):
-            if outcome.memory.offloaded_layers == outcome.memory.total_layers:
+            if is_whole(outcome.memory, brief):
                 return outcome
             partial = partial or outcome
     return partial

@@ -11,7 +11,7 @@ come from `catalog/guide.yaml`, facts about engines from their releases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from planner.advise.predicates import PREDICATES, Inputs
@@ -126,7 +126,8 @@ def apply_guide(
     if forced is None:
         cautions += [text for engine, text in warnings if engine == choice]
     cautions += [f.row.caution for f in fired if f.row.caution and f.row.engine == choice and f.row.strength != "avoid"]
-    cautions += _lifecycle(choice, releases)
+    if releases[choice].lifecycle.status != "active":
+        cautions.append(_lifecycle(choice, releases, _maintained_choice(rows, situation, releases, feasible)))
     second = _runner_up(choice, ranked, runnable, scores, releases)
     if second is not None:
         steps.append(_second_place(second, choice, scores, fired, allowed, kept))
@@ -233,17 +234,27 @@ def _runner_up(
     return None
 
 
-def _lifecycle(engine: str, releases: Mapping[str, EngineRelease]) -> list[str]:
+def _maintained_choice(
+    rows: Sequence[GuideRow],
+    situation: Situation,
+    releases: Mapping[str, EngineRelease],
+    feasible: Mapping[str, str | None],
+) -> str | None:
+    """What the guide would choose for the same situation among engines that still get fixes."""
+    free = situation.request.model_copy(update={"engine": None})
+    return apply_guide(rows, replace(situation, request=free, policy="maintained"), releases, feasible).engine
+
+
+def _lifecycle(engine: str, releases: Mapping[str, EngineRelease], instead: str | None) -> str:
     """The caution for an engine that no longer gets features or fixes."""
     lifecycle = releases[engine].lifecycle
-    if lifecycle.status == "active":
-        return []
     since = f" since {lifecycle.since}" if lifecycle.since else ""
-    instead = f"; its makers point to {', '.join(lifecycle.alternatives)}" if lifecycle.alternatives else ""
-    return [
-        f"{engine} is in {lifecycle.status}{since}: {lifecycle.statement}{instead};"
-        " --policy maintained chooses among engines that still get fixes"
-    ]
+    makers = f" Its makers point to {', '.join(lifecycle.alternatives)}." if lifecycle.alternatives else ""
+    if instead is None:
+        here = "no engine that still gets fixes meets this request"
+    else:
+        here = f"--policy maintained would choose {instead} {releases[instead].version} here"
+    return f"{engine} is in {lifecycle.status}{since}: {lifecycle.statement.rstrip('.')}.{makers} {here}"
 
 
 # -- steps ----------------------------------------------------------------------------------------

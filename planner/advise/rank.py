@@ -10,12 +10,16 @@ import math
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief
+from planner.advise.evaluate import is_whole
 
 if TYPE_CHECKING:
+    from planner.advise.candidates import Candidate
     from planner.advise.evaluate import Assessment
 
-QUALITY_PRICE = 0.05
-"""Utility lost per step of `quality_rank`: a lossier format must be that much faster to win."""
+QUALITY_PRICE = 0.15
+"""Utility lost per percent of perplexity (`quality_rank`): a lossier format must be 11 % faster for each."""
+UNPUBLISHED_PRICE = 0.25
+"""Utility lost by weights that nobody is known to publish: quantized while loading, or by the user."""
 DEVICE_PRICE = 0.02
 """Utility lost per doubling of devices when nothing else tells two candidates apart."""
 
@@ -40,7 +44,7 @@ def utility(assessment: Assessment, brief: Brief) -> float:
     devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
     frugal = -DEVICE_PRICE * math.log2(max(1, devices))
     rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
-    quality = -QUALITY_PRICE * rank
+    quality = -QUALITY_PRICE * rank - (0.0 if _published(candidate, brief) else UNPUBLISHED_PRICE)
     match brief.objective:
         case "throughput":
             return speed + quality + frugal
@@ -52,10 +56,19 @@ def utility(assessment: Assessment, brief: Brief) -> float:
             return -10 * rank + 0.1 * speed + frugal
 
 
+def _published(candidate: Candidate, brief: Brief) -> bool:
+    """True when the very weights can be downloaded: a known checkpoint, or the model as it is."""
+    if candidate.checkpoint is not None:
+        return True
+    base = {brief.model.quantization, *(("fp16", "bf16") if brief.model.quantization in ("bf16", "fp16") else ())}
+    return candidate.quantization.id in base
+
+
 def score(assessment: Assessment, brief: Brief) -> float:
-    """One number to sort by: meeting the targets first, then utility."""
+    """One number to sort by: meeting the targets first, then keeping all layers on the device, then utility."""
     excess = slo_ratio(assessment, brief)
     penalty = 0.0 if excess <= 1 else 100 + 10 * math.log2(excess)
+    penalty += 0.0 if is_whole(assessment.memory, brief) else 10.0
     return utility(assessment, brief) - penalty
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from planner.advise.evaluate import Assessment
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
+    from planner.spec.engine import EngineRelease
 
 FINALISTS = 6
 """Candidates of the chosen engine that are simulated in full."""
@@ -59,7 +60,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
 def consult_guide(catalog: Catalog, brief: Brief, found: Survey) -> Verdict:
     """What the decision guide says, given what physics leaves."""
     status = found.engines()
-    releases = {c.release.engine: c.release for c in _all_candidates(found)}
+    releases: dict[str, EngineRelease] = {c.release.engine: c.release for c in _all_candidates(found)}
     for engine in status:
         releases.setdefault(engine, catalog.releases(engine)[0])
     situation = Situation(

@@ -157,7 +157,9 @@ def _other_devices(catalog: Catalog, brief: Brief, too_slow: bool) -> list[Remed
             update={"gpus": f"1x{accelerator.id}", "tensor_parallel": None, "pipeline_parallel": None,
                     "data_parallel": None, "expert_parallel": None, "replicas": None}
         )  # fmt: skip
-        remedy = _tried(catalog, replace(brief, request=brief.request), f"another device: {accelerator.name}", request, too_slow)
+        remedy = _tried(
+            catalog, replace(brief, request=brief.request), f"another device: {accelerator.name}", request, too_slow
+        )
         if remedy is not None:
             found.append(remedy)
             if len(found) == _OTHER_DEVICES:

@@ -53,7 +53,9 @@ def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option
     labels = _instances(catalog, request) if priced else _accelerators(catalog, model)
     options: list[Option] = []
     for label, enough in labels:
-        if not priced and enough in {o.machine.accelerator and o.machine.accelerator.id for o in options if o.meets_slo}:
+        if not priced and enough in {
+            o.machine.accelerator and o.machine.accelerator.id for o in options if o.meets_slo
+        }:
             continue  # a smaller count of the same device already holds the load
         option = _option(catalog, model, request, label)
         if option is not None:
@@ -95,9 +97,7 @@ def _instances(catalog: Catalog, request: Request) -> list[tuple[str, str]]:
     return [
         (f"{i.provider}:{i.id}", i.id)
         for i in catalog.instances()
-        if i.accelerator is not None
-        and i.usd_per_hour is not None
-        and (budget is None or i.usd_per_hour <= budget)
+        if i.accelerator is not None and i.usd_per_hour is not None and (budget is None or i.usd_per_hour <= budget)
     ]
 
 
@@ -121,7 +121,7 @@ def _quick_best(catalog: Catalog, brief: Brief) -> Assessment | None:
     releases = tuple(r for r in releases if r.engine == wanted) or releases[:1]
     candidates, _ = enumerate_candidates(catalog, brief, releases)
     count = brief.machine.count
-    whole = [c for c in candidates if c.parallelism.tensor == count or c.parallelism.replicas == count]
+    whole = [c for c in candidates if count in (c.parallelism.tensor, c.parallelism.replicas)]
     whole = [c for c in whole or candidates if c.kv_name == "auto" or brief.request.kv_cache_dtype]
     whole.sort(key=lambda c: (c.quantization.quality_rank, -c.parallelism.tensor))
     fitting: list[Assessment] = []

@@ -29,7 +29,7 @@ class Survey:
             status.setdefault(refusal.candidate.split(" ")[0], refusal.reason)
         least: dict[str, Misfit] = {}
         for misfit in self.misfits:
-            engine = misfit.candidate.release.engine
+            engine: str = misfit.candidate.release.engine
             if engine not in least or misfit.memory.shortfall_bytes < least[engine].memory.shortfall_bytes:
                 least[engine] = misfit
         for engine, misfit in least.items():
@@ -49,5 +49,3 @@ def survey(catalog: Catalog, brief: Brief) -> Survey:
         outcome = assess(candidate, brief, catalog.calibration)
         (fitting if isinstance(outcome, Assessment) else misfits).append(outcome)  # type: ignore[arg-type]
     return Survey(tuple(fitting), tuple(misfits), (*platform_refusals, *refused))
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -54,12 +55,20 @@ def list_hardware(containing: Filter = "", output: opt.OutputOption = opt.Output
     catalog = load()
     body = [
         (a.id, a.name, f"{a.usable_memory_bytes / (1 << 30):.1f} GiB", f"{a.mem_bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
-         f"{(a.bf16_flops_per_s or a.fp16_flops_per_s or 0) / 1e12:,.0f} TFLOP/s", "" if a.plannable else a.refused_because)
+         f"{(a.bf16_flops_per_s or a.fp16_flops_per_s or 0) / 1e12:,.0f} TFLOP/s",
+         "" if a.plannable else a.refused_because)
         for a in catalog.accelerators()
         if _matches(containing, a.id, (a.name, *a.aliases))
     ]  # fmt: skip
     body += [
-        (f"cpu:{c.id}", c.name, "–", f"{c.mem_bandwidth_bytes_per_s / 1e9:,.0f} GB/s", f"{c.fp32_flops_per_s / 1e12:.1f} TFLOP/s", "")
+        (
+            f"cpu:{c.id}",
+            c.name,
+            "–",
+            f"{c.mem_bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+            f"{c.fp32_flops_per_s / 1e12:.1f} TFLOP/s",
+            "",
+        )
         for c in catalog.cpus()
         if _matches(containing, c.id, (c.name, *c.aliases))
     ]
@@ -83,7 +92,12 @@ def list_engines(output: opt.OutputOption = opt.Output.table) -> None:
     from planner.sources.catalog import load
 
     body = [
-        (r.engine, r.version, r.lifecycle.status, ", ".join(dict.fromkeys([*(i.platform for i in r.images), *r.native_platforms])))
+        (
+            r.engine,
+            r.version,
+            r.lifecycle.status,
+            ", ".join(dict.fromkeys([*(i.platform for i in r.images), *r.native_platforms])),
+        )
         for r in load().releases()
     ]
     _rows(output, ("engine", "version", "lifecycle", "platforms"), body)
@@ -111,7 +125,7 @@ def _matches(text: str, identifier: str, names: tuple[str, ...]) -> bool:
     return any(folded in name.casefold() for name in (identifier, *names))
 
 
-def _rows(output: opt.Output, head: tuple[str, ...], body: list[tuple[str, ...]]) -> None:
+def _rows(output: opt.Output, head: tuple[str, ...], body: Sequence[tuple[str, ...]]) -> None:
     def table(console: Console) -> None:
         from rich.table import Table
         from rich.text import Text

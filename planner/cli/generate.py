@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,9 +13,9 @@ from planner.errors import UsageError
 
 
 def generate(
-    plan: Annotated[Optional[Path], typer.Argument(help="A plan.yaml, or the folder that holds one.")] = None,
+    plan: Annotated[Path | None, typer.Argument(help="A plan.yaml, or the folder that holds one.")] = None,
     target: Annotated[
-        Optional[list[str]], typer.Option("--target", "-t", help="A target's slug; several may be given.")
+        list[str] | None, typer.Option("--target", "-t", help="A target's slug; several may be given.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", help="Explain the targets.")] = False,
     save_dir: opt.SaveDir = None,

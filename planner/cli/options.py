@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -21,31 +21,31 @@ LOAD, LAYOUT, LIMITS, CHOICE = "Load and targets", "Layout", "Limits", "Choice"
 
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table, json or yaml on stdout.")]
 Model = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--model", "-m", help="Catalog alias (llama3-70b), Hub id, or a folder with config.json."),
 ]
 Gpus = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--gpus",
         help="2xA100, 8xH100-SXM, 1xM3-Max-64GB, cpu, cpu:epyc-9654, aws:p5.48xlarge. Left out: search the catalog.",
     ),
 ]
-Gpu = Annotated[Optional[str], typer.Option("--gpu", "--system", help="Device name; with --num-gpus, instead of --gpus.")]
-NumGpus = Annotated[Optional[int], typer.Option("--num-gpus", "--total-gpus", help="How many of --gpu.")]
-Ram = Annotated[Optional[str], typer.Option("--ram", help="Host memory, e.g. 48GiB.")]
-Engine = Annotated[Optional[str], typer.Option("--engine", "--backend", help="vllm, tgi or ollama.", rich_help_panel=CHOICE)]
-EngineVersion = Annotated[Optional[str], typer.Option("--engine-version", help="e.g. 0.33.0.", rich_help_panel=CHOICE)]
+Gpu = Annotated[str | None, typer.Option("--gpu", "--system", help="Device name; with --num-gpus, instead of --gpus.")]
+NumGpus = Annotated[int | None, typer.Option("--num-gpus", "--total-gpus", help="How many of --gpu.")]
+Ram = Annotated[str | None, typer.Option("--ram", help="Host memory, e.g. 48GiB.")]
+Engine = Annotated[
+    str | None, typer.Option("--engine", "--backend", help="vllm, tgi or ollama.", rich_help_panel=CHOICE)
+]
+EngineVersion = Annotated[str | None, typer.Option("--engine-version", help="e.g. 0.33.0.", rich_help_panel=CHOICE)]
 Quantization = Annotated[
-    Optional[str], typer.Option("--quantization", "-q", help="bf16, fp8, awq, Q4_K_M …", rich_help_panel=CHOICE)
+    str | None, typer.Option("--quantization", "-q", help="bf16, fp8, awq, Q4_K_M …", rich_help_panel=CHOICE)
 ]
-KvCacheDtype = Annotated[
-    Optional[str], typer.Option("--kv-cache-dtype", help="auto, fp8, q8_0 …", rich_help_panel=CHOICE)
-]
+KvCacheDtype = Annotated[str | None, typer.Option("--kv-cache-dtype", help="auto, fp8, q8_0 …", rich_help_panel=CHOICE)]
 Isl = Annotated[int, typer.Option("--isl", "--input-len", help="Input tokens per request.", rich_help_panel=LOAD)]
 Osl = Annotated[int, typer.Option("--osl", "--output-len", help="Output tokens per request.", rich_help_panel=LOAD)]
 Concurrency = Annotated[
-    Optional[int],
+    int | None,
     typer.Option(
         "--concurrency",
         "-c",
@@ -54,60 +54,61 @@ Concurrency = Annotated[
     ),
 ]
 RequestRate = Annotated[
-    Optional[float],
-    typer.Option("--request-rate", "--target-request-rate", help="Requests per second (Poisson).", rich_help_panel=LOAD),
+    float | None,
+    typer.Option(
+        "--request-rate", "--target-request-rate", help="Requests per second (Poisson).", rich_help_panel=LOAD
+    ),
 ]
-Arrival = Annotated[
-    Optional[str], typer.Option("--arrival", help="closed_loop, burst or poisson.", rich_help_panel=LOAD)
-]
-Ttft = Annotated[
-    Optional[float], typer.Option("--ttft", help="Target time to first token, ms.", rich_help_panel=LOAD)
-]
+Arrival = Annotated[str | None, typer.Option("--arrival", help="closed_loop, burst or poisson.", rich_help_panel=LOAD)]
+Ttft = Annotated[float | None, typer.Option("--ttft", help="Target time to first token, ms.", rich_help_panel=LOAD)]
 Itl = Annotated[
-    Optional[float], typer.Option("--itl", "--tpot", help="Target inter-token latency, ms.", rich_help_panel=LOAD)
+    float | None, typer.Option("--itl", "--tpot", help="Target inter-token latency, ms.", rich_help_panel=LOAD)
 ]
 SloPercentile = Annotated[
     float, typer.Option("--slo-percentile", help="Percentile the targets hold at.", rich_help_panel=LOAD)
 ]
 Objective = Annotated[
-    Optional[str], typer.Option("--objective", help="throughput, latency, cost or quality.", rich_help_panel=CHOICE)
+    str | None, typer.Option("--objective", help="throughput, latency, cost or quality.", rich_help_panel=CHOICE)
 ]
 Policy = Annotated[
     str, typer.Option("--policy", help="guide, or maintained: no engine in maintenance.", rich_help_panel=CHOICE)
 ]
 MinQuality = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--min-quality", help="Lossiest format allowed, e.g. fp8 or Q4_K_M.", rich_help_panel=CHOICE),
 ]
 Require = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--require", help="Comma-separated: grammar, watermark, openai, kubernetes …", rich_help_panel=CHOICE),
 ]
-Tp = Annotated[Optional[int], typer.Option("--tp", help="Tensor parallel size.", rich_help_panel=LAYOUT)]
-Pp = Annotated[Optional[int], typer.Option("--pp", help="Pipeline parallel size.", rich_help_panel=LAYOUT)]
-Dp = Annotated[Optional[int], typer.Option("--dp", help="Data parallel size inside one engine.", rich_help_panel=LAYOUT)]
-Ep = Annotated[Optional[int], typer.Option("--ep", help="Expert parallel size.", rich_help_panel=LAYOUT)]
-Replicas = Annotated[Optional[int], typer.Option("--replicas", help="Whole copies behind a balancer.", rich_help_panel=LAYOUT)]
+Tp = Annotated[int | None, typer.Option("--tp", help="Tensor parallel size.", rich_help_panel=LAYOUT)]
+Pp = Annotated[int | None, typer.Option("--pp", help="Pipeline parallel size.", rich_help_panel=LAYOUT)]
+Dp = Annotated[int | None, typer.Option("--dp", help="Data parallel size inside one engine.", rich_help_panel=LAYOUT)]
+Ep = Annotated[int | None, typer.Option("--ep", help="Expert parallel size.", rich_help_panel=LAYOUT)]
+Replicas = Annotated[
+    int | None, typer.Option("--replicas", help="Whole copies behind a balancer.", rich_help_panel=LAYOUT)
+]
 MaxModelLen = Annotated[
-    Optional[str], typer.Option("--max-model-len", help="Context per request: 8192, 32k.", rich_help_panel=LIMITS)
+    str | None, typer.Option("--max-model-len", help="Context per request: 8192, 32k.", rich_help_panel=LIMITS)
 ]
 GpuMemoryUtilization = Annotated[
-    Optional[float],
+    float | None,
     typer.Option("--gpu-memory-utilization", help="Share of device memory, 0–1.", rich_help_panel=LIMITS),
 ]
 MaxNumSeqs = Annotated[
-    Optional[int], typer.Option("--max-num-seqs", help="Requests that one engine runs at once.", rich_help_panel=LIMITS)
+    int | None, typer.Option("--max-num-seqs", help="Requests that one engine runs at once.", rich_help_panel=LIMITS)
 ]
 MaxNumBatchedTokens = Annotated[
-    Optional[int], typer.Option("--max-num-batched-tokens", help="Tokens per engine step.", rich_help_panel=LIMITS)
+    int | None, typer.Option("--max-num-batched-tokens", help="Tokens per engine step.", rich_help_panel=LIMITS)
 ]
 Top = Annotated[int, typer.Option("--top", "--top-n", help="How many alternatives or rows.")]
 Budget = Annotated[
-    Optional[str], typer.Option("--budget", help="USD per hour, e.g. 5/h: search priced instances.", rich_help_panel=CHOICE)
+    str | None,
+    typer.Option("--budget", help="USD per hour, e.g. 5/h: search priced instances.", rich_help_panel=CHOICE),
 ]
 Cheapest = Annotated[bool, typer.Option("--cheapest", help="Search priced instances for the lowest cost per token.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network (this version never does).")]
 PlanArgument = Annotated[Path, typer.Argument(help="A plan.yaml, or the folder that holds one.")]
 SaveDir = Annotated[
-    Optional[Path], typer.Option("--save-dir", "--output-dir", help="Write the plan's files there, all or none.")
+    Path | None, typer.Option("--save-dir", "--output-dir", help="Write the plan's files there, all or none.")
 ]

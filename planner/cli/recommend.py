@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def recommend(
     model: opt.Model = None,
     gpus: opt.Gpus = None,
-    file: Annotated[Optional[Path], typer.Option("-f", "--file", help="A request as YAML; flags override it.")] = None,
+    file: Annotated[Path | None, typer.Option("-f", "--file", help="A request as YAML; flags override it.")] = None,
     gpu: opt.Gpu = None,
     num_gpus: opt.NumGpus = None,
     ram: opt.Ram = None,

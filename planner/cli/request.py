@@ -55,11 +55,13 @@ def read_request(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path.name}: YAML aliases are not accepted in a request")
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"request file {ascii(str(path))} cannot be read: {type(error).__name__}") from None
+        raise UsageError(f"request file {str(path)!a} cannot be read: {type(error).__name__}") from None
     except (yaml.YAMLError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
-        raise UsageError(f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or 'too deep'}") from None
+        raise UsageError(
+            f"{path.name}{line}: not valid YAML: {getattr(error, 'problem', None) or 'too deep'}"
+        ) from None
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UsageError(f"{path.name}: a request is a mapping, e.g. `model: llama3-70b`")
     return data
@@ -74,4 +76,4 @@ def _budget(text: str) -> float:
             raise ValueError
         return float(amount) / hours
     except ValueError:
-        raise UsageError(f"budget {ascii(text)} is not an amount per hour, day or month; e.g. 5/h") from None
+        raise UsageError(f"budget {text!a} is not an amount per hour, day or month; e.g. 5/h") from None

@@ -1,12 +1,12 @@
 """Which fitted coefficients and bands apply to a device and an engine, most specific scope first.
 
-Knows the order of inheritance (device, architecture, platform; engine, then its relatives); the
+Knows the order of inheritance (device, architecture/class, architecture, platform; engine, then its relatives); the
 numbers are `catalog/calibration/`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from planner.estimate.ops import UNCALIBRATED
@@ -35,15 +35,23 @@ class Fit:
     scope: str
 
 
-_indexes: dict[int, tuple[Calibration, dict[tuple[str, str], Efficiency]]] = {}
-_fits: dict[tuple[int, str, tuple[str, ...]], Fit] = {}
+@dataclass(slots=True)
+class _Held:
+    """The calibration that was asked for last, indexed, and the fits looked up in it."""
+
+    calibration: Calibration | None = None
+    table: dict[tuple[str, str], Efficiency] = field(default_factory=dict)
+    fits: dict[tuple[str, tuple[str, ...]], Fit] = field(default_factory=dict)
+
+
+_held = _Held()
 
 
 def scopes(machine: Machine) -> tuple[str, ...]:
     """Names a calibration may use for this machine's device, most specific first."""
     if machine.accelerator is not None:
         a = machine.accelerator
-        return (a.id, a.architecture, a.platform)
+        return (a.id, f"{a.architecture}/{a.device_class}", a.architecture, a.platform)
     if machine.cpu is not None:
         return (machine.cpu.id, machine.cpu.architecture, "cpu")
     return ("cpu",)
@@ -51,20 +59,14 @@ def scopes(machine: Machine) -> tuple[str, ...]:
 
 def efficiency(calibration: Calibration, engine: str, machine: Machine) -> Fit:
     """The coefficients for `engine` on `machine`; what no entry says comes from UNCALIBRATED."""
+    if _held.calibration is not calibration:
+        _held.calibration, _held.fits = calibration, {}
+        _held.table = {(e.engine, e.scope): e for e in calibration.efficiencies}
     names = scopes(machine)
-    key = (id(calibration), engine, names)
-    found = _fits.get(key)
-    if found is None or _indexes.get(id(calibration), (None,))[0] is not calibration:
-        found = _fits[key] = _lookup(_index(calibration), engine, names)
+    found = _held.fits.get((engine, names))
+    if found is None:
+        found = _held.fits[engine, names] = _lookup(_held.table, engine, names)
     return found
-
-
-def _index(calibration: Calibration) -> dict[tuple[str, str], Efficiency]:
-    held = _indexes.get(id(calibration))
-    if held is None or held[0] is not calibration:
-        table = {(e.engine, e.scope): e for e in calibration.efficiencies}
-        held = _indexes[id(calibration)] = (calibration, table)
-    return held[1]
 
 
 def _lookup(table: dict[tuple[str, str], Efficiency], engine: str, names: tuple[str, ...]) -> Fit:

@@ -7,7 +7,7 @@ in. Sources: vLLM v1/kv_cache_interface.py, v1/core/kv_cache_utils.py; llama.cpp
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil
 from typing import Literal
@@ -86,9 +86,7 @@ def kv_layers(
     return tuple(KvLayers(k, n, per_token, window, state) for (k, per_token, window, state), n in found.items())
 
 
-def _cached(
-    mixer: Mixer, itemsize: float, tp: int, sparse_fp8: bool
-) -> list[tuple[LayerKind, float, int | None, int]]:
+def _cached(mixer: Mixer, itemsize: float, tp: int, sparse_fp8: bool) -> list[tuple[LayerKind, float, int | None, int]]:
     if isinstance(mixer, Attention):
         if mixer.shares_kv:
             return []
@@ -208,7 +206,9 @@ class PoolRules:
     `hybrid`: windowed layers free what left the window (else they are allocated in full).
     `tokens_from_concurrency`: the logged size is concurrency × context (0.21 and later), else
     blocks / groups × block. `state_blocks`: recurrent pages a sequence holds (2 with prefix caching
-    of hybrid models). `max_num_batched_tokens` lengthens a window during chunked prefill.
+    of hybrid models), and one more per token drafted. `max_num_batched_tokens` lengthens a window
+    during chunked prefill. `draft_tokens` > 0: the model's own prediction layer drafts, and caches
+    like one more attention layer.
     """
 
     block_tokens: int = 16
@@ -221,6 +221,10 @@ class PoolRules:
 
 def _groups(model: ModelSpec, itemsize: float, tp: int, rules: PoolRules, layers: range | None) -> list[_Group]:
     rows = [r for r in kv_layers(model, itemsize, tp=tp, layers=layers) if r.kind != "cross"]
+    if rules.draft_tokens and any(b.role == "mtp" for b in model.blocks):
+        n_drafting = sum(b.role == "mtp" for b in model.blocks)
+        last = max((i for i, r in enumerate(rows) if r.kind in ("full", "latent")), default=None)
+        rows = [replace(r, count=r.count + n_drafting) if i == last else r for i, r in enumerate(rows)]
     block = rules.block_tokens
     if any(r.kind == "indexer" for r in rows):
         block = max(block, 64)
@@ -263,7 +267,7 @@ def _drafted(model: ModelSpec, plain: int, tp: int, draft_tokens: int) -> int:
 
 def _blocks_per_sequence(g: _Group, tokens: int, rules: PoolRules) -> int:
     if g.kind == "state":
-        return rules.state_blocks
+        return rules.state_blocks + rules.draft_tokens
     if g.kind == "sliding" and g.window_tokens:
         held = min(g.window_tokens - 1 + rules.max_num_batched_tokens, tokens)
         return ceil_div(held, g.block_tokens) + 1
@@ -281,7 +285,7 @@ def kv_pool(
     kv_dtype_bytes: float = 2,
     tp: int = 1,
     layers: range | None = None,
-    rules: PoolRules = PoolRules(),  # noqa: B008 - frozen
+    rules: PoolRules = PoolRules(),
 ) -> KvPool:
     """The pool that `available_bytes` on one device make, and the tokens the engine would log.
 
@@ -339,7 +343,7 @@ def kv_bytes_for_sequences(
     kv_dtype_bytes: float = 2,
     tp: int = 1,
     layers: range | None = None,
-    rules: PoolRules = PoolRules(),  # noqa: B008 - frozen
+    rules: PoolRules = PoolRules(),
 ) -> int:
     """Pool bytes on one device that `n_seqs` sequences of `context_tokens` hold, whole blocks counted."""
     if context_tokens < 1 or n_seqs < 1:

@@ -61,6 +61,17 @@ def yaml(value: object) -> Quoted:
     return Quoted(_double_quoted(str(value)))
 
 
+_PLAIN_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_-]*([./][A-Za-z0-9_-]+)*")
+_RESERVED = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
+
+
+def yaml_key(value: object) -> Quoted:
+    """A YAML mapping key: a plain word bare, everything else double-quoted."""
+    text = str(value)
+    bare = _PLAIN_KEY.fullmatch(text) is not None and text.lower() not in _RESERVED
+    return Quoted(text if bare else _double_quoted(text))
+
+
 def dollars(value: object) -> Quoted:
     """A YAML string whose `$` survives the expansion of Compose (`${X}`) and Kubernetes (`$(X)`).
 
@@ -91,12 +102,17 @@ def comment(value: object) -> Quoted:
     return Quoted(printable(str(value)))
 
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~$&-])")
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&]|^[#+-]|^\d+(?=[.)])")
 
 
 def md(value: object) -> Quoted:
     """Text in a Markdown paragraph or table cell: one line, no markup, no HTML."""
-    return Quoted(_MARKDOWN.sub(r"\\\1", printable(str(value))))
+    return Quoted(_MARKDOWN.sub(_escape_markdown, printable(str(value)).strip()))
+
+
+def _escape_markdown(match: re.Match[str]) -> str:
+    text = match[0]
+    return f"{text}\\" if text.isdigit() else f"\\{text}"
 
 
 def md_code(value: object) -> Quoted:
@@ -138,6 +154,7 @@ FILTERS: dict[str, Callable[..., Quoted]] = {
     "sh": sh,
     "yaml": yaml,
     "dollars": dollars,
+    "yaml_key": yaml_key,
     "yaml_block": yaml_block,
     "num": num,
     "comment": comment,

@@ -43,8 +43,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - not HTML; `finalize` demands a filter for every value
+        autoescape=False,  # not HTML; `finalize` demands a filter for every value
     )
-    environment.filters = dict(FILTERS) | {"length": len}  # type: ignore[dict-item]
+    environment.filters = dict(FILTERS) | {"length": len}
     environment.globals = {}
     return environment

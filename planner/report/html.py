@@ -33,8 +33,9 @@ def plan_html(plan: Plan) -> str:
         _STYLE,
         '<div class="planner">',
         f"<h3>{escape(best.model.checkpoint)} on {escape(best.hardware.label)}</h3>",
-        f"<p><b>{escape(best.engine.name)} {escape(best.engine.version)}</b>, {escape(best.quantization)}, tensor parallel "
-        f"{best.parallelism.tensor}, {best.parallelism.replicas} replica(s), context {best.limits.max_model_len:,} tokens</p>",
+        f"<p><b>{escape(best.engine.name)} {escape(best.engine.version)}</b>, {escape(best.quantization)}, "
+        f"tensor parallel {best.parallelism.tensor}, {best.parallelism.replicas} replica(s), "
+        f"context {best.limits.max_model_len:,} tokens</p>",
         _table(("choice", "", "because"), ((r.subject, r.choice, r.because) for r in best.reasons)),
         _memory(best.memory),
         _speed(best),
@@ -51,8 +52,8 @@ def estimate_html(result: Estimate) -> str:
     """Ledger and speed of one configuration."""
     c = result.configuration
     head = f"<h3>{escape(c.model.checkpoint)} on {escape(c.hardware.label)}</h3>"
-    parts = [_STYLE, '<div class="planner">', head, _memory(c.memory), _speed(c), _list("Assumed", result.assumptions), "</div>"]
-    return "\n".join(parts)
+    body = [head, _memory(c.memory), _speed(c), _list("Assumed", result.assumptions)]
+    return "\n".join([_STYLE, '<div class="planner">', *body, "</div>"])
 
 
 def _memory(memory: MemoryLedger) -> str:

@@ -124,9 +124,8 @@ def _print_ledger(console: Console, memory: MemoryLedger) -> None:
         )
     )
     if memory.offloaded_layers is not None and memory.offloaded_layers != memory.total_layers:
-        console.print(
-            Text(f"{memory.offloaded_layers} of {memory.total_layers} layers on the device, {gib(memory.host_bytes)} in RAM")
-        )
+        on_device = f"{memory.offloaded_layers} of {memory.total_layers} layers on the device"
+        console.print(Text(f"{on_device}, {gib(memory.host_bytes)} in RAM"))
     console.print()
 
 
@@ -181,7 +180,7 @@ def _layout(c: Configuration) -> str:
     parts = [f"tensor parallel {p.tensor}"] if p.tensor > 1 else []
     parts += [f"{name} {n}" for name, n in (("pipeline", p.pipeline), ("data parallel", p.data)) if n > 1]
     parts += [f"{p.replicas} replicas"] if p.replicas > 1 else []
-    return ", ".join(parts) or "one device" if c.hardware.count <= 1 else ", ".join(parts) or f"{c.hardware.count} devices"
+    return ", ".join(parts) or ("one device" if c.hardware.count <= 1 else f"{c.hardware.count} devices")
 
 
 def _slots(c: Configuration) -> int:

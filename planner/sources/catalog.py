@@ -247,14 +247,14 @@ def _all_rows() -> Iterator[Row]:
             document = read_yaml(path)
             for entry in _entries(document, key, path):
                 record = _validated(spec, entry, path)
-                yield kind, _identifier(kind, record), record.model_dump_json(exclude_defaults=True), _aliases(record)
+                yield kind, _identifier(kind, record), record.model_dump_json(), _aliases(record)
     for path in sorted((folder("catalog") / "models").glob("*.yaml")):
-        for entry in _entries(read_yaml(path), "models", path):
+        for entry in read_yaml(path).get("models", []):
             try:
-                model = parse_entry(entry)
+                model = parse_entry(_plain(entry))
             except (ValueError, LookupError, TypeError) as error:
                 raise CatalogError(f"{path.name}: {entry.get('id')}: {_one_line(error)}") from error
-            yield "model", model.id, model.model_dump_json(exclude_defaults=True), model.aliases
+            yield "model", model.id, model.model_dump_json(), model.aliases
     for path in sorted(folder("catalog").glob("*.yaml")):
         document = read_yaml(path)
         if "guide" in document:

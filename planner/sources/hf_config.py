@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.errors import FormatError, UnknownNameError
-from planner.sources.hf import deepseek, dense, gemma, hybrid, moe, quantization, vision
+from planner.sources.hf import deepseek, dense, gemma, hybrid, moe, quantization, special, vision
 from planner.sources.hf.common import Config, Reader, group_layers
 from planner.spec.base import Provenance
 from planner.spec.model import ModelSpec
@@ -22,6 +22,7 @@ READERS: dict[str, Reader] = {
     **deepseek.READERS,
     **hybrid.READERS,
     **vision.READERS,
+    **special.READERS,
 }
 """model_type → reader."""
 
@@ -33,9 +34,7 @@ def known_architectures() -> tuple[str, ...]:
     return tuple(sorted(READERS))
 
 
-def parse_config(
-    config: Mapping[str, object], *, id: str, provenance: Provenance, **overrides: object
-) -> ModelSpec:
+def parse_config(config: Mapping[str, object], *, id: str, provenance: Provenance, **overrides: object) -> ModelSpec:
     """The model that `config` (a parsed config.json) describes.
 
     `id` is the Hub id or name of the checkpoint, `provenance` where the config came from;
@@ -51,7 +50,7 @@ def parse_config(
         raise UnknownNameError("architecture", model_type, READERS, hint=f"cannot compute {id}")
     decoder = reader(c)
     quantized = quantization.read(c, decoder)
-    architectures = c.list("architectures") or ()
+    architectures = c.sequence("architectures") or ()
     dtype = _dtype(c)
     fields: dict[str, object] = {
         "id": id,

@@ -16,7 +16,8 @@ from planner.spec.model import Checkpoint, ModelSpec
 
 _FIELDS = {
     "family", "aliases", "parameters", "parameters_note", "context_length", "license", "gated", "revision",
-    "chat_stop", "instruct", "modality", "quantization", "quantization_group_size", "unquantized", "assumptions", "dtype",
+    "chat_stop", "instruct", "modality", "quantization", "quantization_group_size", "unquantized", "assumptions",
+    "dtype",
 }  # fmt: skip
 _OTHER = {"id", "config", "checkpoints", "source", "date", "basis", "note"}
 

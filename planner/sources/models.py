@@ -58,12 +58,12 @@ def _from_directory(text: str) -> ModelSpec:
         folder = Path(text).expanduser()
         path = folder / "config.json"
         if not path.is_file():
-            raise UsageError(f"{ascii(text[:80])} has no config.json; give a model name or a checkpoint directory")
+            raise UsageError(f"{text[:80]!a} has no config.json; give a model name or a checkpoint directory")
         if path.stat().st_size > _MAX_CONFIG_BYTES:
             raise FormatError("config.json is larger than 4 MiB, which no model configuration is")
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, RuntimeError) as error:
-        raise UsageError(f"{ascii(text[:80])} cannot be read: {type(error).__name__}") from None
+        raise UsageError(f"{text[:80]!a} cannot be read: {type(error).__name__}") from None
     except (ValueError, RecursionError) as error:
         if isinstance(error, (UsageError, FormatError)):
             raise

@@ -48,4 +48,4 @@ def environment(configuration: Configuration, resolved: Resolved) -> dict[str, s
 
 def listen(port: int) -> tuple[str, ...]:
     """Listen on every address of the container, on `port`."""
-    return as_pairs(options(("--host", "0.0.0.0"), ("--port", port)))  # noqa: S104 - inside the container only
+    return as_pairs(options(("--host", "0.0.0.0"), ("--port", port)))

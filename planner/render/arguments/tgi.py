@@ -44,4 +44,4 @@ def environment(configuration: Configuration, resolved: Resolved) -> dict[str, s
 
 def listen(port: int) -> tuple[str, ...]:
     """Listen on every address of the container, on `port`. Never `-p`: the launcher declares it twice."""
-    return options(("--hostname", "0.0.0.0"), ("--port", port))  # noqa: S104 - inside the container only
+    return options(("--hostname", "0.0.0.0"), ("--port", port))

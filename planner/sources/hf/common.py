@@ -40,7 +40,7 @@ class Config:
             raise FormatError(f"config key {self.path}{name} is {value!r}, out of range")
         return int(value)
 
-    def int(self, *names: str, default: int | None = None) -> int:
+    def integer(self, *names: str, default: int | None = None) -> int:
         """As `opt_int`, with a default; without one the key must be there."""
         value = self.opt_int(*names)
         if value is not None:
@@ -51,7 +51,7 @@ class Config:
 
     def positive(self, *names: str, default: int | None = None) -> int:
         """As `int`, at least 1."""
-        value = self.int(*names, default=default)
+        value = self.integer(*names, default=default)
         if value < 1:
             raise FormatError(f"config key {self.path}{names[0]} is {value}, less than 1")
         return value
@@ -74,7 +74,7 @@ class Config:
             raise FormatError(f"config key {self.path}{name} is {value!r}, not text")
         return value
 
-    def list(self, name: str) -> Sequence[object] | None:
+    def sequence(self, name: str) -> Sequence[object] | None:
         """A list, or None."""
         value = self.data.get(name)
         if value is None:
@@ -150,7 +150,7 @@ def group_layers(plans: Sequence[LayerPlan]) -> tuple[LayerGroup, ...]:
 
 def layer_kinds(c: Config, n_layers: int, pattern: int | None = None) -> list[str]:
     """`layer_types` of the config, else every `pattern`-th layer full and the rest sliding."""
-    given = c.list("layer_types")
+    given = c.sequence("layer_types")
     if given is not None:
         kinds = [str(k) for k in given]
         if len(kinds) < n_layers:

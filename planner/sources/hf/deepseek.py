@@ -30,10 +30,8 @@ def mla(c: Config, indexer: bool = False) -> Mla:
 def mla_parameters(m: Mla, hidden: int) -> int:
     """Parameters of one latent-attention layer, its inner norms and indexer included."""
     q_out = m.heads * (m.qk_nope_head_dim + m.qk_rope_head_dim)
-    if m.q_lora_rank:
-        q = hidden * m.q_lora_rank + m.q_lora_rank + m.q_lora_rank * q_out
-    else:
-        q = hidden * q_out
+    rank = m.q_lora_rank
+    q = hidden * rank + rank + rank * q_out if rank else hidden * q_out
     kv_a = hidden * (m.kv_lora_rank + m.qk_rope_head_dim) + m.kv_lora_rank
     kv_b = m.kv_lora_rank * m.heads * (m.qk_nope_head_dim + m.v_head_dim)
     out = m.heads * m.v_head_dim * hidden
@@ -44,17 +42,17 @@ def mla_parameters(m: Mla, hidden: int) -> int:
 
 def _deepseek(c: Config, *, indexer: bool, router_bias: bool, mtp_copies: bool) -> Decoder:
     h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
-    first, freq = c.int("first_k_dense_replace", default=0), c.positive("moe_layer_freq", default=1)
-    shared = c.int("n_shared_experts", default=0) * c.positive("moe_intermediate_size")
+    first, freq = c.integer("first_k_dense_replace", default=0), c.positive("moe_layer_freq", default=1)
+    shared = c.integer("n_shared_experts", default=0) * c.positive("moe_intermediate_size")
     experts = moe(c, router_bias=router_bias, shared_intermediate=shared)
-    kinds = c.list("indexer_types") or ["full"] * n
+    kinds = c.sequence("indexer_types") or ["full"] * n
     plans = []
     for i in range(n):
         ffn: Ffn = experts if i >= first and i % freq == 0 else gated(c)
         own_indexer = indexer and kinds[i] != "shared"
         plans.append(LayerPlan((mla(c, own_indexer),), (ffn,), 2 * h))
     base = simple(c, plans)
-    n_mtp = c.int("num_nextn_predict_layers", default=0)
+    n_mtp = c.integer("num_nextn_predict_layers", default=0)
     if not n_mtp:
         return base
     # The next-token layer: a decoder layer, a projection of two streams into one, three norms.

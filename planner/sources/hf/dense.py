@@ -42,7 +42,7 @@ def mimo(c: Config) -> Decoder:
     """Qwen 2 with multi-token-prediction layers beside it (each: a layer, a 2h→h input, three norms)."""
     from planner.spec.model import Block
 
-    h, n_mtp = c.positive("hidden_size"), c.int("num_nextn_predict_layers", default=0)
+    h, n_mtp = c.positive("hidden_size"), c.integer("num_nextn_predict_layers", default=0)
     base = qwen2(c)
     a = base.layers[0].mixers[0]
     assert isinstance(a, Attention)
@@ -132,9 +132,9 @@ def falcon(c: Config) -> Decoder:
     kv = c.positive("num_kv_heads", "n_head_kv", default=heads) if new else 1 if c.flag("multi_query", True) else heads
     h, bias = c.positive("hidden_size"), c.flag("bias")
     attention = Attention(heads=heads, kv_heads=kv, head_dim=h // heads, qkv_bias=bias, o_bias=bias)
-    ffn = DenseFfn(intermediate=c.int("ffn_hidden_size", default=4 * h), gated=False, bias=bias)
+    ffn = DenseFfn(intermediate=c.integer("ffn_hidden_size", default=4 * h), gated=False, bias=bias)
     n_norms = (
-        2 if new and c.int("num_ln_in_parallel_attn", default=2) == 2 else 1 if c.flag("parallel_attn", True) else 2
+        2 if new and c.integer("num_ln_in_parallel_attn", default=2) == 2 else 1 if c.flag("parallel_attn", True) else 2
     )
     return _uniform(
         c.with_defaults(max_position_embeddings=2048), attention, ffn, norms=2 * n_norms, norm_factor=2, tie=True
@@ -159,14 +159,14 @@ def cohere(c: Config) -> Decoder:
 def cohere2(c: Config) -> Decoder:
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
     plans = []
-    for kind in layer_kinds(c, n, c.int("sliding_window_pattern", default=4)):
+    for kind in layer_kinds(c, n, c.integer("sliding_window_pattern", default=4)):
         tokens = c.opt_int("sliding_window") if kind == "sliding_attention" else None
         plans.append(LayerPlan((gqa(c, window_tokens=tokens),), (gated(c),), h))
     return simple(c, plans, tie=True)
 
 
 def exaone(c: Config) -> Decoder:
-    return _uniform(c.with_defaults(num_hidden_layers=c.int("num_layers", "num_hidden_layers")), gqa(c), gated(c))
+    return _uniform(c.with_defaults(num_hidden_layers=c.integer("num_layers", "num_hidden_layers")), gqa(c), gated(c))
 
 
 def minicpm(c: Config) -> Decoder:

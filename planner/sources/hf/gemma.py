@@ -33,7 +33,7 @@ _GEMMA3_DEFAULTS: dict[str, object] = {
 def gemma2(c: Config) -> Decoder:
     """Even layers slide, odd ones are full; four norms per layer."""
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
-    tokens = c.int("sliding_window", default=4096)
+    tokens = c.integer("sliding_window", default=4096)
     flat = c.with_defaults(head_dim=256)
     plans = []
     for kind in layer_kinds(c, n, pattern=2):
@@ -46,16 +46,16 @@ def gemma3(c: Config) -> Decoder:
     """Five sliding layers to one full; norms on queries and keys."""
     flat = c.with_defaults(**_GEMMA3_DEFAULTS)
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
-    tokens = c.int("sliding_window", default=4096)
+    tokens = c.integer("sliding_window", default=4096)
     plans = []
-    for kind in layer_kinds(c, n, c.int("sliding_window_pattern", "_sliding_window_pattern", default=6)):
+    for kind in layer_kinds(c, n, c.integer("sliding_window_pattern", "_sliding_window_pattern", default=6)):
         attention = gqa(flat, qk_norm="head", window_tokens=tokens if kind == "sliding_attention" else None)
         plans.append(LayerPlan((attention,), (gated(c),), 4 * h))
     return simple(flat, plans, tie=True)
 
 
 def _first_shared(c: Config, n: int) -> int:
-    shared = c.int("num_kv_shared_layers", default=0)
+    shared = c.integer("num_kv_shared_layers", default=0)
     return n - shared if shared else n
 
 
@@ -64,7 +64,7 @@ def gemma3n(c: Config) -> Decoder:
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
     p = c.positive("hidden_size_per_layer_input", default=256)
     rank, streams = c.positive("laurel_rank", default=64), c.positive("altup_num_inputs", default=4)
-    widths = c.list("intermediate_size")
+    widths = c.sequence("intermediate_size")
     kinds = layer_kinds(c, n, pattern=5)
     plans = []
     for i, kind in enumerate(kinds):
@@ -101,7 +101,7 @@ def gemma3n(c: Config) -> Decoder:
 
 def gemma4(c: Config) -> Decoder:
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
-    p = c.int("hidden_size_per_layer_input", default=0)
+    p = c.integer("hidden_size_per_layer_input", default=0)
     k_eq_v = c.flag("attention_k_eq_v")
     heads, head_dim = c.positive("num_attention_heads"), c.positive("head_dim", default=256)
     kv_heads = c.positive("num_key_value_heads")
@@ -147,4 +147,3 @@ READERS: dict[str, Reader] = {
     "gemma3n_text": gemma3n,
     "gemma4_text": gemma4,
 }
-

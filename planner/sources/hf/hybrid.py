@@ -49,7 +49,7 @@ def _qwen_hybrid(c: Config, *, experts: bool, mtp_default: int) -> Decoder:
     )
     sparse: MoeFfn | None = None
     if experts:
-        sparse = moe(c, shared_intermediate=c.int("shared_expert_intermediate_size", default=0), shared_gate=True)
+        sparse = moe(c, shared_intermediate=c.integer("shared_expert_intermediate_size", default=0), shared_gate=True)
     kinds = layer_kinds(c, n) if "layer_types" in c else [
         "full_attention" if (i + 1) % c.positive("full_attention_interval", default=4) == 0 else "linear_attention"
         for i in range(n)
@@ -61,7 +61,7 @@ def _qwen_hybrid(c: Config, *, experts: bool, mtp_default: int) -> Decoder:
         ffn: Ffn = sparse if sparse and is_sparse else gated(c)
         plans.append(LayerPlan((mixer,), (ffn,), 2 * h))
     base = simple(c, plans)
-    n_mtp = c.int("mtp_num_hidden_layers", default=mtp_default)
+    n_mtp = c.integer("mtp_num_hidden_layers", default=mtp_default)
     wide = attention.heads * attention.head_dim
     ffn_parameters = moe_parameters(sparse, h) if sparse else 3 * h * c.positive("intermediate_size")
     layer = 3 * h * wide + 2 * h * attention.kv_heads * attention.head_dim + 2 * attention.head_dim + 2 * h
@@ -100,7 +100,7 @@ def granite_hybrid(c: Config) -> Decoder:
     attention = gqa(c, qkv_bias=bias, o_bias=bias)
     shared = c.positive("shared_intermediate_size", default=1024)
     ffn: Ffn = DenseFfn(intermediate=shared)
-    if c.int("num_local_experts", default=0):
+    if c.integer("num_local_experts", default=0):
         ffn = moe(c, intermediate=c.positive("intermediate_size"), shared_intermediate=shared)
     plans = []
     for kind in layer_kinds(c, n):
@@ -113,8 +113,8 @@ _NEMOTRON = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
 
 
 def _nemotron_ffn(c: Config) -> MoeFfn:
-    n_shared = c.int("n_shared_experts", default=1)
-    shared = c.int("moe_shared_expert_intermediate_size", default=0) * n_shared
+    n_shared = c.integer("n_shared_experts", default=1)
+    shared = c.integer("moe_shared_expert_intermediate_size", default=0) * n_shared
     return moe(c, gated=False, router_bias=True, shared_intermediate=shared, input_dim=c.opt_int("moe_latent_size"))
 
 
@@ -122,7 +122,7 @@ def nemotron_h(c: Config) -> Decoder:
     """One mixer or one feed-forward per layer, by a pattern; squared ReLU without a gate."""
     h = c.positive("hidden_size")
     pattern = c.text("hybrid_override_pattern")
-    kinds = [str(k) for k in c.list("layers_block_type") or [_NEMOTRON.get(p, p) for p in pattern]]
+    kinds = [str(k) for k in c.sequence("layers_block_type") or [_NEMOTRON.get(p, p) for p in pattern]]
     heads, head_dim = c.positive("mamba_num_heads"), c.positive("mamba_head_dim")
     mamba = Mamba2(
         d_inner=heads * head_dim,
@@ -151,8 +151,8 @@ def nemotron_h(c: Config) -> Decoder:
             raise FormatError(f"config key {c.path}hybrid_override_pattern has {kind!r}; known: M * - E")
         plans.append(LayerPlan(mixers, ffns, h))
     base = simple(c, plans)
-    n_mtp = c.int("num_nextn_predict_layers", default=0)
-    block_kinds = c.list("mtp_layers_block_type") or list(c.text("mtp_hybrid_override_pattern"))
+    n_mtp = c.integer("num_nextn_predict_layers", default=0)
+    block_kinds = c.sequence("mtp_layers_block_type") or list(c.text("mtp_hybrid_override_pattern"))
     if not n_mtp or not block_kinds:
         return base
     a_parameters = 2 * h * attention.head_dim * (attention.heads + attention.kv_heads)
@@ -196,8 +196,8 @@ def jamba(c: Config) -> Decoder:
         inner_norms=True,
     )
     experts = moe(c, intermediate=c.positive("intermediate_size"))
-    every, offset = c.positive("attn_layer_period", default=8), c.int("attn_layer_offset", default=4)
-    e_every, e_offset = c.positive("expert_layer_period", default=2), c.int("expert_layer_offset", default=1)
+    every, offset = c.positive("attn_layer_period", default=8), c.integer("attn_layer_offset", default=4)
+    e_every, e_offset = c.positive("expert_layer_period", default=2), c.integer("expert_layer_offset", default=1)
     plans = []
     for i in range(n):
         mixer: Mixer = gqa(c) if i % every == offset else mamba

@@ -24,7 +24,7 @@ from planner.spec.model import Attention, Block, Ffn, MoeFfn
 
 def sparse_layers(c: Config, n_layers: int) -> list[bool]:
     """Which layers have experts, as the Qwen configs say it."""
-    dense = set(c.list("mlp_only_layers") or ())
+    dense = set(c.sequence("mlp_only_layers") or ())
     step = c.positive("decoder_sparse_step", default=1)
     return [i not in dense and (i + 1) % step == 0 for i in range(n_layers)]
 
@@ -56,7 +56,7 @@ def qwen3_moe(c: Config) -> Decoder:
 
 def qwen2_moe(c: Config) -> Decoder:
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
-    experts = moe(c, shared_intermediate=c.int("shared_expert_intermediate_size", default=0), shared_gate=True)
+    experts = moe(c, shared_intermediate=c.integer("shared_expert_intermediate_size", default=0), shared_gate=True)
     attention = gqa(c, qkv_bias=True)
     plans = [LayerPlan((attention,), (experts if s else gated(c),), 2 * h) for s in sparse_layers(c, n)]
     return simple(c, plans)
@@ -109,7 +109,7 @@ def llama4(c: Config) -> Decoder:
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
     step = c.positive("interleave_moe_layer_step", default=1)
     chunk = c.opt_int("attention_chunk_size")
-    no_rope = c.list("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
+    no_rope = c.sequence("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
     if "num_local_experts" not in c:
         raise_experts = c.positive("num_local_experts")
         assert raise_experts
@@ -125,7 +125,7 @@ def llama4(c: Config) -> Decoder:
 def glm4_moe(c: Config) -> Decoder:
     """GLM-4.5/4.6: dense first layers, a shared expert, score-correction bias, an MTP layer."""
     h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
-    first = c.int("first_k_dense_replace", default=1)
+    first = c.integer("first_k_dense_replace", default=1)
     attention = gqa(
         c,
         qkv_bias=c.flag("attention_bias"),
@@ -134,11 +134,11 @@ def glm4_moe(c: Config) -> Decoder:
     experts = moe(
         c,
         router_bias=True,
-        shared_intermediate=c.int("n_shared_experts", default=1) * c.positive("moe_intermediate_size"),
+        shared_intermediate=c.integer("n_shared_experts", default=1) * c.positive("moe_intermediate_size"),
     )
     plans = [LayerPlan((attention,), (gated(c) if i < first else experts,), 2 * h) for i in range(n)]
     base = simple(c, plans)
-    n_mtp = c.int("num_nextn_predict_layers", default=0)
+    n_mtp = c.integer("num_nextn_predict_layers", default=0)
     if not n_mtp:
         return base
     copies = 2 * vocab * h if c.flag("mtp_own_embeddings", True) else 0

@@ -82,8 +82,8 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
         return None
     method = q.text("quant_method") or q.text("quant_algo")
     if method in ("fp8", "fbgemm_fp8"):
-        block = q.list("weight_block_size")
-        kept = _kept(q.list("modules_to_not_convert") or q.list("ignored_layers") or (), decoder, _contains)
+        block = q.sequence("weight_block_size")
+        kept = _kept(q.sequence("modules_to_not_convert") or q.sequence("ignored_layers") or (), decoder, _contains)
         if block:
             return Quantized("fp8-block", None, kept)
         dynamic = method == "fbgemm_fp8" or q.text("activation_scheme") == "dynamic"
@@ -91,7 +91,7 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
     if method == "compressed-tensors":
         return _compressed(q, decoder)
     if method == "awq":
-        kept = _kept(q.list("modules_to_not_convert") or (), decoder, _contains)
+        kept = _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains)
         return Quantized("awq", q.positive("group_size", "q_group_size", default=128), kept)
     if method == "gptq":
         bits = q.positive("bits", default=4)
@@ -100,12 +100,14 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
         group = q.data.get("group_size", 128)
         return Quantized(f"gptq-int{bits}", 0 if group == -1 else q.positive("group_size", default=128))
     if method == "mxfp4":
-        return Quantized("mxfp4", 32, _kept(q.list("modules_to_not_convert") or (), decoder, _contains))
+        return Quantized("mxfp4", 32, _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains))
     if method == "modelopt" or method in ("NVFP4", "FP8", "MIXED_PRECISION"):
         return _modelopt(q, decoder)
     if method == "bitsandbytes":
-        kept = _kept(q.list("llm_int8_skip_modules") or (), decoder, _contains)
-        return Quantized("bnb-nf4" if q.flag("load_in_4bit") else "bnb-int8", 64 if q.flag("load_in_4bit") else None, kept)
+        kept = _kept(q.sequence("llm_int8_skip_modules") or (), decoder, _contains)
+        return Quantized(
+            "bnb-nf4" if q.flag("load_in_4bit") else "bnb-int8", 64 if q.flag("load_in_4bit") else None, kept
+        )
     raise UnknownNameError("quantization method", method, KNOWN_METHODS)
 
 
@@ -115,7 +117,7 @@ def _compressed(q: Config, decoder: Decoder) -> Quantized:
     weights, acts = first.sub("weights"), first.sub("input_activations")
     bits, kind = weights.positive("num_bits", default=8), weights.text("type", "int")
     group = weights.opt_int("group_size") if weights.data.get("group_size") not in (-1, None) else None
-    kept = _kept(q.list("ignore") or (), decoder, _exact_or_regex)
+    kept = _kept(q.sequence("ignore") or (), decoder, _exact_or_regex)
     if kind == "float" and bits == 8:
         if weights.text("strategy") == "block":
             return Quantized("fp8-block", None, kept)
@@ -132,7 +134,7 @@ def _compressed(q: Config, decoder: Decoder) -> Quantized:
 
 def _modelopt(q: Config, decoder: Decoder) -> Quantized:
     algorithm = q.text("quant_algo") or q.text("quant_method")
-    kept = _kept(q.list("ignore") or q.list("exclude_modules") or (), decoder, _glob)
+    kept = _kept(q.sequence("ignore") or q.sequence("exclude_modules") or (), decoder, _glob)
     if "NVFP4" in algorithm or algorithm == "MIXED_PRECISION":
         return Quantized("nvfp4", 16, kept)
     if algorithm in ("FP8", "modelopt"):
@@ -175,9 +177,7 @@ def _kept(patterns: Sequence[object], decoder: Decoder, match: Match) -> tuple[s
             full = [prefix.format(index) + name for prefix in _PREFIXES for name in names]
             if any(match(p, n) for p in by_layer for n in full):
                 found.setdefault(role, []).append(index)
-    kept = [
-        role if layers == owners[role] else f"{role}[{_ranges(layers)}]" for role, layers in sorted(found.items())
-    ]
+    kept = [role if layers == owners[role] else f"{role}[{_ranges(layers)}]" for role, layers in sorted(found.items())]
     return tuple(kept)
 
 

@@ -54,11 +54,9 @@ def qwen3_vl(c: Config) -> int:
     merged = e * c.positive("spatial_merge_size", default=2) ** 2
     block = 4 * e + 3 * e * e + 3 * e + e * e + e + 2 * e * inner + inner + e
     fcs = merged * merged + merged + merged * out + out
-    levels = len(c.list("deepstack_visual_indexes") or ())
+    levels = len(c.sequence("deepstack_visual_indexes") or ())
     positions = c.positive("num_position_embeddings") * e
-    return (
-        _qwen_patch(c, e) + e + positions + c.positive("depth") * block + 2 * e + fcs + levels * (2 * merged + fcs)
-    )
+    return _qwen_patch(c, e) + e + positions + c.positive("depth") * block + 2 * e + fcs + levels * (2 * merged + fcs)
 
 
 def pixtral(c: Config) -> int:
@@ -72,15 +70,7 @@ def llama4(c: Config) -> int:
     positions = (c.positive("image_size") // p) ** 2 + 1
     layer = 4 * (h * h + h) + 2 * h * inner + inner + h + 4 * h
     mid, out = c.positive("projector_input_dim"), c.positive("projector_output_dim")
-    return (
-        3 * p * p * h
-        + h
-        + positions * h
-        + 4 * h
-        + c.positive("num_hidden_layers") * layer
-        + inner * mid
-        + mid * out
-    )
+    return 3 * p * p * h + h + positions * h + 4 * h + c.positive("num_hidden_layers") * layer + inner * mid + mid * out
 
 
 def mllama(c: Config) -> int:
@@ -88,7 +78,7 @@ def mllama(c: Config) -> int:
     h, inner, p = c.positive("hidden_size"), c.positive("intermediate_size"), c.positive("patch_size")
     patches = (c.positive("image_size") // p) ** 2 + 1
     tiles = c.positive("max_num_tiles", default=4)
-    ratios = len(c.list("supported_aspect_ratios") or [None] * 8) + 1
+    ratios = len(c.sequence("supported_aspect_ratios") or [None] * 8) + 1
     layer = 4 * h * h + 2 * h * inner + inner + h + 4 * h
     n_global = c.positive("num_global_layers", default=8)
     layers = (c.positive("num_hidden_layers") + n_global) * layer + 2 * n_global
@@ -112,7 +102,7 @@ def gemma4_vision(c: Config) -> int:
 def gemma4_audio(c: Config) -> int:
     """Conformer of Gemma 4: two half-step MLPs, attention and a light convolution per layer."""
     h, n, k = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("conv_kernel_size", default=5)
-    channels = [x for x in c.list("subsampling_conv_channels") or (128, 32) if isinstance(x, int)]
+    channels = [x for x in c.sequence("subsampling_conv_channels") or (128, 32) if isinstance(x, int)]
     ffw = 2 * h * 4 * h + 2 * h
     attention = 5 * h * h + h // c.positive("num_attention_heads", default=8)
     conv = 2 * h * h + h * h + k * h + 2 * h
@@ -129,7 +119,7 @@ def gemma3n_audio(c: Config) -> int:
     ffw = 2 * h * 4 * h + 2 * h
     attention = 5 * h * h + h // c.positive("conf_num_attention_heads", default=8) + 2 * h
     conv = 2 * h * h + h * h + k * h + 2 * h
-    channels = [x for x in c.list("sscp_conv_channel_size") or (128, 32) if isinstance(x, int)]
+    channels = [x for x in c.sequence("sscp_conv_channel_size") or (128, 32) if isinstance(x, int)]
     first, second = channels[0], channels[1]
     bins = c.positive("input_feat_size", default=128) // 4
     front = 9 * first + first + 9 * first * second + second + h * bins * second

@@ -40,7 +40,7 @@ def gemma3(c: Config) -> Decoder:
     text, tower = gemma.gemma3(_text(c)), c.sub("vision_config")
     hidden = tower.positive("hidden_size")
     projector = Block(role="projector", parameters=hidden * text.hidden_size + hidden)
-    return text.plus(_vision(siglip(tower), c.int("mm_tokens_per_image", default=256)), projector)
+    return text.plus(_vision(siglip(tower), c.integer("mm_tokens_per_image", default=256)), projector)
 
 
 _MOBILENET_V5_300M = 294_126_912
@@ -121,7 +121,7 @@ def llama4_vision(c: Config) -> Decoder:
 def mllama_text(c: Config) -> Decoder:
     """Llama 3.2 Vision: some layers attend to image tokens only; eight extra embedding rows."""
     h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
-    cross = set(c.list("cross_attention_layers") or ())
+    cross = set(c.sequence("cross_attention_layers") or ())
     plans = []
     for i in range(n):
         if i in cross:

@@ -1,0 +1,54 @@
+"""How far a figure may be off: 80 % bands from cross-validated residuals, nearest class first."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from planner.estimate.efficiency import RELATIVES, Fit, scopes
+from planner.spec.base import FigureBasis
+from planner.spec.calibration import Band, Calibration
+from planner.spec.hardware import Machine
+from planner.spec.plan import Figure
+
+UNCALIBRATED_BAND: Final = (0.4, 2.5)
+"""true / predicted where nobody measured anything like it."""
+_WIDEN: Final = 1.5
+"""A band of another device, engine or class is this many times as wide (in its logarithm)."""
+SLOWEST_METRIC: Final = "ttft"
+
+
+def band(calibration: Calibration, metric: str, engine: str, machine: Machine, fit: Fit) -> tuple[float, float, int]:
+    """(low, high, rows): true/predicted of `metric` lies between them for 80 % of cases."""
+    found, near = _nearest(calibration, metric, engine, scopes(machine))
+    if found is None or fit.basis == "uncalibrated":
+        return (*UNCALIBRATED_BAND, 0)
+    if near:
+        return found.low, found.high, found.n
+    low, high = found.low**_WIDEN, found.high**_WIDEN
+    return min(low, 0.85), max(high, 1.18), found.n
+
+
+def _nearest(
+    calibration: Calibration, metric: str, engine: str, names: tuple[str, ...]
+) -> tuple[Band | None, bool]:
+    """The band of the most specific scope, and whether it is this engine's own at device level."""
+    for depth, scope in enumerate(names):
+        for relative in RELATIVES.get(engine, (engine,)):
+            for row in calibration.bands:
+                if row.metric == metric and row.engine == relative and row.scope == scope:
+                    return row, depth == 0 and relative == engine
+    return None, False
+
+
+def figure(value: float, unit: str, limits: tuple[float, float, int], basis: FigureBasis) -> Figure:
+    """`value` with its band, `basis` said; bands always hold the value itself."""
+    low, high, n = limits
+    return Figure(
+        value=value, low=value * min(low, 1.0), high=value * max(high, 1.0), unit=unit, basis=basis, n=n
+    )
+
+
+def inverse(limits: tuple[float, float, int]) -> tuple[float, float, int]:
+    """The band of a rate, from the band of the time that it is the inverse of."""
+    low, high, n = limits
+    return 1.0 / high, 1.0 / low, n

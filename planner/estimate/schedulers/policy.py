@@ -1,0 +1,29 @@
+"""What a scheduler is to the simulation: how many run at once, and what a step may hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one engine forms its steps.
+
+    `max_sequences` run at once; `step_tokens` is the budget of one step (decodes first, then prompt
+    chunks). `mixes` is False where a step is either prompts or decodes (TGI). `pool_tokens` is the
+    KV pool; a request is admitted while `reserved_tokens` per running request still fit. A client
+    that has its last token sends again, and `lag_steps` steps pass before the engine takes it up:
+    they were scheduled already, and answers travel while the next step runs.
+    """
+
+    max_sequences: float
+    step_tokens: float
+    mixes: bool
+    reserved_tokens: float
+    pool_tokens: float
+    lag_steps: int = 0
+
+    @property
+    def admitted(self) -> float:
+        """Requests that run at once when always more are waiting; at least one."""
+        return max(1.0, min(self.max_sequences, self.pool_tokens / self.reserved_tokens))

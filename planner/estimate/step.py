@@ -1,0 +1,271 @@
+"""How long one engine step takes: operators summed over a model's layers, plus fixed costs.
+
+`StepModel` is built once per deployment and then only multiplies and adds, so that batch, context
+and tokens may be floats or numpy arrays. Knows no queue; who runs in a step is `schedulers/`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from planner.estimate import ops
+from planner.estimate.deployment import Deployment
+from planner.estimate.efficiency import Fit, efficiency
+from planner.estimate.ops import Quantity
+from planner.estimate.shapes import Shapes, shapes
+from planner.spec.calibration import Calibration
+from planner.spec.hardware import Accelerator, Machine
+from planner.spec.quantization import QuantizationFormat
+
+LAYER_SPLIT_ENGINES: Final = ("ollama", "llamacpp")
+"""Engines whose several devices hold different layers and work one after the other."""
+HOST_BYTES_PER_S: Final = 50e9
+"""Memory bandwidth assumed for a host whose CPU is not known: two channels of DDR5-4800, less losses."""
+HOST_FLOPS_PER_S: Final = 1e12
+"""FP32 peak assumed for such a host: 16 cores of AVX2 at 2 GHz."""
+SLOW_LINK_BYTES_PER_S: Final = 10e9
+SLOW_LINK_S: Final = 2e-5
+"""Link between devices of which neither link nor PCIe is known: PCIe 3.0 x16 in practice."""
+HIDDEN_BYTES: Final = 2.0
+"""Bytes of one activation: every engine here keeps hidden states in 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peaks:
+    """Peak rates of one device: bytes/s and dense FLOP/s; `wide` is the 16-bit multiply."""
+
+    bytes_per_s: float
+    wide: float
+    fp8: float | None = None
+    int8: float | None = None
+    fp4: float | None = None
+    single: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What devices of one group reduce over, or hand a hidden state on through."""
+
+    bytes_per_s: float
+    latency_s: float
+
+
+def peaks(machine: Machine) -> Peaks:
+    """Peaks of the device that runs the model. A chip with only FP32 multiplies at that rate."""
+    a = machine.accelerator
+    if a is not None:
+        wide = a.bf16_flops_per_s or a.fp16_flops_per_s or a.fp32_flops_per_s or _flops_guess(a)
+        if a.sm is not None and a.sm < 80:
+            wide = a.fp16_flops_per_s or wide
+        return Peaks(
+            a.mem_bandwidth_bytes_per_s, wide, a.fp8_flops_per_s, a.int8_ops_per_s, a.fp4_flops_per_s,
+            a.tf32_flops_per_s or a.fp32_flops_per_s,
+        )  # fmt: skip
+    if machine.cpu is not None:
+        n, c = machine.sockets, machine.cpu
+        return Peaks(n * c.mem_bandwidth_bytes_per_s, n * c.fp32_flops_per_s, single=n * c.fp32_flops_per_s)
+    return Peaks(HOST_BYTES_PER_S, HOST_FLOPS_PER_S)
+
+
+def _flops_guess(a: Accelerator) -> float:
+    """A chip that nobody published a peak for: 30 FLOP per byte of bandwidth, as small GPUs have."""
+    return 30.0 * a.mem_bandwidth_bytes_per_s
+
+
+def multiply_rate(quant: QuantizationFormat, native: bool, p: Peaks, c: dict[str, float]) -> float:
+    """FLOP/s that large multiplies of `quant` weights reach."""
+    wide = p.wide * c["flop_fraction"]
+    kind = quant.kind
+    if kind == "float":
+        return wide if quant.weight_bits <= 16 else min(wide, (p.single or p.wide / 2) * c["flop_fraction"])
+    if kind == "gguf":
+        return wide if quant.weight_bits >= 16 else wide * c["gguf_flop"]
+    if native and kind == "fp8" and p.fp8:
+        return p.fp8 * c["flop_fraction"] * c["fp8_flop"]
+    if native and kind == "int8" and quant.activation_bits == 8 and p.int8:
+        return p.int8 * c["flop_fraction"] * c["int8_flop"]
+    if native and kind in ("nvfp4", "mxfp4") and p.fp4 and quant.activation_bits <= 8:
+        return p.fp4 * c["flop_fraction"] * c["fp4_flop"]
+    return wide * c["dequant_flop"]
+
+
+def stream_rate(quant: QuantizationFormat, p: Peaks, c: dict[str, float]) -> float:
+    """Bytes/s at which weights stored in `quant` are read by a small batch."""
+    scale = {
+        "float": "", "fp8": "fp8_mem", "int8": "int8_mem", "int4": "int4_mem", "nf4": "int4_mem",
+        "mxfp4": "fp4_mem", "nvfp4": "fp4_mem", "gguf": "gguf_mem" if quant.weight_bits < 16 else "",
+    }[quant.kind]  # fmt: skip
+    return p.bytes_per_s * c["mem_fraction"] * (c[scale] if scale else 1.0)
+
+
+def link_of(machine: Machine, devices: int) -> Link:
+    """The narrowest link that joins `devices` devices of `machine`."""
+    if devices > machine.devices_per_node and machine.network is not None:
+        return Link(machine.network.bandwidth_bytes_per_s, machine.network.latency_s)
+    link = machine.link
+    if link is not None and (link.max_devices is None or devices <= link.max_devices):
+        return Link(link.bandwidth_bytes_per_s, link.latency_s)
+    if machine.pcie is not None:
+        return Link(machine.pcie.bandwidth_bytes_per_s, machine.pcie.latency_s)
+    return Link(SLOW_LINK_BYTES_PER_S, SLOW_LINK_S)
+
+
+class StepModel:
+    """Step times of one engine (one data-parallel rank of one replica) of `deployment`."""
+
+    __slots__ = (
+        "_c", "_data", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream", "_host", "_kv_bytes",
+        "_kv_rate", "_link", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rate", "_shapes", "_stage_link",
+        "_stream", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        deployment: Deployment,
+        calibration: Calibration,
+        machine: Machine | None = None,
+        fit: Fit | None = None,
+    ) -> None:
+        """`machine` overrides the deployment's (the host that runs layers which do not fit).
+
+        `fit` overrides the calibration's coefficients (while they are being fitted).
+        """
+        d, layout = deployment, deployment.parallelism
+        here = machine or d.machine
+        self.fit: Fit = fit or efficiency(calibration, d.engine.engine, here)
+        c = self._c = self.fit.values
+        split = d.engine.engine in LAYER_SPLIT_ENGINES
+        self._tp, self._pp, self._data = layout.tensor, layout.pipeline, layout.data
+        self.pipelined = self._pp > 1 and not split
+        expert_devices = self._tp * (self._data if self._data > 1 else 1)
+        checkpoint = d.checkpoint
+        self._shapes: Shapes = shapes(
+            d.model, d.quantization, self._tp, expert_devices,
+            checkpoint.unquantized if checkpoint and checkpoint.unquantized else None,
+            checkpoint.group_size if checkpoint else None,
+        )  # fmt: skip
+        p = self._peaks = peaks(here)
+        self._rate = multiply_rate(d.quantization, d.native_compute, p, c)
+        self._stream = stream_rate(d.quantization, p, c)
+        self._wide, self._wide_stream = p.wide * c["flop_fraction"], p.bytes_per_s * c["mem_fraction"]
+        gguf = d.quantization.kind == "gguf"
+        self._head_rate = self._rate if gguf else self._wide
+        self._head_stream = self._stream if gguf else self._wide_stream
+        self._experts_rate, self._experts_stream = self._rate * c["moe_flop"], self._stream * c["moe_mem"]
+        self._kv_rate = p.bytes_per_s * c["kv_fraction"]
+        self._kv_bytes = d.kv_format.bits / 8
+        self._prompt_rate = p.wide * c["attention_flop_fraction"]
+        self._link = link_of(here, self._tp * self._data)
+        self._stage_link = link_of(here, layout.devices_per_replica)
+        self._host: StepModel | None = None
+        self._on_device = 1.0
+        if split and machine is None and here.accelerator is not None and d.limits.num_gpu is not None:
+            self._on_device = min(1.0, d.limits.num_gpu / (d.model.n_layers + 1))
+            if self._on_device < 1.0:
+                self._host = StepModel(d, calibration, host_of(here))
+
+    @property
+    def request_s(self) -> float:
+        """Seconds a request spends in the front end before its first step."""
+        return self._c["request_s"]
+
+    def prefill_s(self, tokens: Quantity, context: Quantity = 0.0) -> Quantity:
+        """One prompt's `tokens`, after `context` tokens that are cached already; no decode beside it."""
+        return self._latency_s(0.0 * tokens, 0.0 * tokens, tokens, 1.0, self._attended(tokens, context))
+
+    def decode_s(self, batch: Quantity, mean_context: Quantity) -> Quantity:
+        """One token for each of `batch` sequences of `mean_context` cached tokens."""
+        return self.mixed_s(batch, mean_context, 0.0 * batch, 1.0)
+
+    def mixed_s(
+        self, decode_batch: Quantity, mean_context: Quantity, prefill_tokens: Quantity, prompt_tokens: Quantity
+    ) -> Quantity:
+        """A step that decodes `decode_batch` sequences and takes `prefill_tokens` of waiting prompts.
+
+        The prompts are `prompt_tokens` long, and their tokens are met evenly, early ones and late.
+        A pipeline keeps one batch per stage in flight: each is a stage-th part of the running ones.
+        """
+        attended = self._attended(prompt_tokens, 0.0 * prompt_tokens)
+        share = [(r * prefill_tokens / prompt_tokens) for r in attended]
+        prompts = prefill_tokens / prompt_tokens
+        if self.pipelined:
+            n = float(self._pp)
+            return self._latency_s(
+                decode_batch / n, mean_context, prefill_tokens / n, prompts / n, [s / n for s in share]
+            )
+        return self._latency_s(decode_batch, mean_context, prefill_tokens, prompts, share)
+
+    def _attended(self, tokens: Quantity, context: Quantity) -> list[Quantity]:
+        """Per attention group: (query, key) pairs of a prompt."""
+        pairs = []
+        for a in self._shapes.attention:
+            window = a.window if a.selects is None else a.selects
+            pairs.append(ops.attended_tokens(tokens, context, None if window is None else float(window)))
+        return pairs
+
+    def _latency_s(
+        self, batch: Quantity, context: Quantity, new: Quantity, prompts: Quantity, attended: list[Quantity]
+    ) -> Quantity:
+        on_device = self._device_s(batch, context, new, prompts, attended)
+        if self._host is None:
+            return on_device
+        f = self._on_device
+        on_host = self._host._device_s(batch, context, new, prompts, attended)
+        return f * on_device + (1.0 - f) * on_host
+
+    def _device_s(
+        self, batch: Quantity, context: Quantity, new: Quantity, prompts: Quantity, attended: list[Quantity]
+    ) -> Quantity:
+        """The whole model once through, all stages one after the other."""
+        c, s = self._c, self._shapes
+        sharp, tile = c["sharpness"], c["tile_tokens"]
+        tokens = batch + new
+        sequences = batch + prompts
+        total: Quantity = c["step_s"] + c["seq_s"] * sequences
+        total = total + c["layer_s"] * s.n_layers + c["moe_layer_s"] * s.moe_layers + c["mixer_layer_s"] * s.mixer_layers
+        total = total + (
+            c["activation_passes"] * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream
+        )
+        q, w, h = s.quantized, s.plain, s.head
+        if q.elements:
+            total = total + ops.gemm_s(tokens, q.elements, q.bytes, self._rate, self._stream, tile, sharp)
+        if w.elements:
+            total = total + ops.gemm_s(tokens, w.elements, w.bytes, self._wide, self._wide_stream, tile, sharp)
+        if h.elements:
+            total = total + ops.gemm_s(sequences, h.elements, h.bytes, self._head_rate, self._head_stream, tile, sharp)
+        for e in s.experts:
+            total = total + ops.grouped_gemm_s(
+                tokens * self._data, e.experts, e.per_token, e.elements, e.bytes,
+                self._experts_rate, self._experts_stream, c["expert_tile_tokens"], sharp,
+            )  # fmt: skip
+        for a, pairs in zip(s.attention, attended, strict=True):
+            held = context if a.window is None else ops.lesser(context, a.window)
+            read = held if a.selects is None else ops.lesser(held, a.selects)
+            n_bytes = batch * (read * a.kv_elements * self._kv_bytes + context * a.fixed_bytes)
+            total = total + ops.knee(batch * read * a.decode_flops / self._prompt_rate, n_bytes / self._kv_rate, sharp)
+            total = total + pairs * a.prefill_flops / self._prompt_rate
+        if s.state_bytes:
+            total = total + 2.0 * sequences * s.state_bytes / self._kv_rate
+            total = total + new * s.state_flops_per_token / self._prompt_rate
+        return total + self._communication_s(tokens)
+
+    def _communication_s(self, tokens: Quantity) -> Quantity:
+        c, s = self._c, self._shapes
+        payload = tokens * s.hidden * HIDDEN_BYTES
+        rate, latency = self._link.bytes_per_s * c["link_fraction"], self._link.latency_s * c["link_latencies"]
+        total: Quantity = 0.0 * payload
+        if self._tp > 1:
+            total = total + s.reductions * ops.allreduce_s(payload, self._tp, rate, latency)
+        if self._data > 1 and s.moe_layers:
+            # Ranks exchange all tokens before the experts and their sums afterwards.
+            total = total + s.moe_layers * ops.allreduce_s(payload * self._data, self._data, rate, latency)
+        if self._pp > 1:
+            hop = ops.hop_s(payload, self._stage_link.bytes_per_s * c["link_fraction"], self._stage_link.latency_s)
+            total = total + (self._pp - 1) * hop
+        return total
+
+
+def host_of(machine: Machine) -> Machine:
+    """The host side of `machine`: its CPU, or, with unified memory, the same memory without the GPU."""
+    return machine.model_copy(update={"accelerator": None, "label": f"host of {machine.label}"})

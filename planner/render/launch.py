@@ -1,0 +1,294 @@
+"""One plan as something to start: image, words, environment, devices, mounts, budgets.
+
+The only place where a configuration becomes a process; every target prints the same `Launch`, which
+is why the planned limits are equal in all files. Knows nothing of file formats.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from planner.render import names
+from planner.render.arguments import container_model_path, is_local
+from planner.render.arguments import ollama as ollama_arguments
+from planner.render.quoting import mount
+from planner.units import GIB, MIB, ceil_div
+
+if TYPE_CHECKING:
+    from planner.spec.engine import Image
+    from planner.spec.plan import Configuration, Plan, Resolved
+
+FILES_MOUNT = "/etc/planner"
+"""Where a container finds the Modelfile and the start script. A relative FROM counts from here."""
+PROBE_PERIOD_S = 10
+IMAGE_PULL_S = 900
+UNPRIVILEGED_PORT = 1024
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
+_BUILDERS = ("vllm", "tgi", "ollama", "llamacpp")
+_DEFAULT_HEALTH = {"vllm": "/health", "tgi": "/health", "ollama": "/api/version", "llamacpp": "/health"}
+_LAUNCHERS = {
+    "vllm": ("vllm", "serve"),
+    "tgi": ("text-generation-launcher",),
+    "ollama": ("/bin/ollama", "serve"),
+    "llamacpp": ("/app/llama-server",),
+}
+_DEVICE_VARIABLE = {"gaudi": "HABANA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
+_RESOURCES = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com/xe"}
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A named volume for what a container downloads or compiles."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How one replica is started, and how many there are.
+
+    `command` replaces the image's own entrypoint (None: it stays); `args` follow. `local_devices`
+    holds the device numbers of each replica that runs on one host; empty tuples on a CPU.
+    """
+
+    name: str
+    engine: str
+    platform: str
+    image: str
+    image_verified: bool
+    image_note: str
+    fixed_image: bool
+    command: tuple[str, ...] | None
+    args: tuple[str, ...]
+    entry: tuple[str, ...]
+    """What the container runs before `args`, spelled out: `command`, or the image's entrypoint."""
+    environment: dict[str, str]
+    device_variable: str | None
+    port: int
+    health_path: str
+    served_name: str
+    volumes: tuple[Volume, ...]
+    local_model: str | None
+    model_mount: str | None
+    devices: tuple[str, ...]
+    groups: tuple[str, ...]
+    capabilities: tuple[str, ...]
+    security_options: tuple[str, ...]
+    runtime: str | None
+    ipc_host: bool
+    user: int | None
+    shm_mib: int
+    replicas: int
+    devices_per_replica: int
+    local_devices: tuple[tuple[int, ...], ...]
+    nodes: int
+    kubernetes_resource: str | None
+    cpu_request: int
+    host_memory_mib: int
+    disk_gib: int
+    startup_budget_s: int
+    startup_failures: int
+    grace_s: int
+    token: str
+    """`required`, `optional` or `none`."""
+    unconfined: bool
+    healthcheck: tuple[str, ...]
+
+    @property
+    def model_mount_field(self) -> str:
+        """`target=PATH` as a field of `docker run --mount`."""
+        return str(mount(f"target={self.model_mount}"))
+
+    @property
+    def progress_deadline_s(self) -> int:
+        """How long a rollout may take before Kubernetes calls it failed: the budget and a pull of the image."""
+        return self.startup_budget_s + IMAGE_PULL_S
+
+    @property
+    def uses_gpu(self) -> bool:
+        """True when devices must be handed to the container."""
+        return self.devices_per_replica > 0
+
+
+def builder(engine: str) -> ModuleType:
+    """The argument module of `engine`."""
+    assert engine in _BUILDERS, engine
+    return import_module(f"planner.render.arguments.{engine}")
+
+
+def find_image(configuration: Configuration, resolved: Resolved) -> Image | None:
+    """The catalogued image behind the planned reference, or the platform's own."""
+    choice = configuration.engine
+    if choice.image is None:
+        return None
+    same = [image for image in resolved.engine.images if image.reference == choice.image]
+    for image in same:
+        if image.platform == choice.platform:
+            return image
+    cpu = resolved.machine.cpu
+    architecture = cpu.architecture if cpu else "x86_64"
+    platform_image = resolved.engine.image_for(resolved.machine.platform, architecture)
+    return platform_image or (same[0] if same else None)
+
+
+def why_no_container(plan: Plan) -> str | None:
+    """Why this plan cannot run in a container of ours; None when it can."""
+    configuration, resolved = plan.best, plan.resolved
+    choice, machine = configuration.engine, resolved.machine
+    if choice.platform == "metal":
+        return "a container on macOS has no access to the GPU: run Ollama natively (target ollama)"
+    if choice.name not in _BUILDERS:
+        return f"{choice.name} has its own targets; none of them is this one"
+    if find_image(configuration, resolved) is None:
+        return f"no image of {choice.name} {choice.version} for {choice.platform} is known"
+    per_replica = configuration.parallelism.devices_per_replica
+    if machine.accelerator is not None and per_replica > machine.devices_per_node:
+        return (
+            f"one replica takes {per_replica} devices and a node has {machine.devices_per_node}: "
+            "this target starts one container per replica"
+        )
+    return None
+
+
+def plan_launch(plan: Plan) -> Launch:
+    """The `Launch` of the best configuration. `why_no_container(plan)` must be None."""
+    configuration, resolved = plan.best, plan.resolved
+    image = find_image(configuration, resolved)
+    assert image is not None
+    choice, limits, model = configuration.engine, configuration.limits, configuration.model
+    engine = builder(choice.name)
+    reference = choice.image or image.reference
+    port = image.port if image.port >= UNPRIVILEGED_PORT else image.port + 8000
+    accelerator, parallel = resolved.machine.accelerator, configuration.parallelism
+    per_replica = parallel.devices_per_replica if accelerator else 0
+    on_node = max(1, resolved.machine.devices_per_node // per_replica) if per_replica else 1
+    local = min(parallel.replicas, on_node)
+    listen = engine.listen(port)
+    arguments: tuple[str, ...] = engine.arguments(configuration, resolved)
+    command, entry, args = _command(configuration, image, arguments + listen)
+    health = resolved.engine.health_path or _DEFAULT_HEALTH[choice.name]
+    volumes = [Volume("weights", image.cache_path)]
+    if image.compile_cache_path:
+        volumes.append(Volume("compile-cache", image.compile_cache_path))
+    environment = {**image.environment, **engine.environment(configuration, resolved)}
+    environment.pop("PORT", None)
+    variable = _DEVICE_VARIABLE.get(choice.platform)
+    if variable:
+        environment.pop(variable, None)
+    return Launch(
+        name=f"llm-{names.slug(model.served_name)}",
+        engine=choice.name,
+        platform=choice.platform,
+        image=reference,
+        image_verified=choice.image_verified or image.verified,
+        image_note=image.note,
+        fixed_image=names.has_fixed_tag(reference),
+        command=command,
+        args=args,
+        entry=entry,
+        environment=dict(sorted(environment.items())),
+        device_variable=variable if per_replica else None,
+        port=port,
+        health_path=health,
+        served_name=model.served_name,
+        volumes=tuple(volumes),
+        local_model=str(Path(model.checkpoint).expanduser()) if is_local(model) else None,
+        model_mount=_model_mount(configuration),
+        devices=image.devices,
+        groups=image.groups,
+        capabilities=image.capabilities,
+        security_options=image.security_options,
+        runtime=image.runtime,
+        ipc_host=image.ipc_host,
+        user=image.user,
+        shm_mib=ceil_div(limits.shm_bytes or 64 * MIB, MIB),
+        replicas=parallel.replicas,
+        devices_per_replica=per_replica,
+        local_devices=tuple(tuple(range(i * per_replica, (i + 1) * per_replica)) for i in range(local)),
+        nodes=configuration.hardware.nodes,
+        kubernetes_resource=_resource(resolved) if per_replica else None,
+        cpu_request=limits.num_thread or per_replica + 2,
+        host_memory_mib=ceil_div(limits.host_memory_bytes, MIB),
+        disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
+        startup_budget_s=limits.startup_budget_seconds,
+        startup_failures=max(1, ceil_div(limits.startup_budget_seconds, PROBE_PERIOD_S)),
+        grace_s=limits.termination_grace_seconds,
+        token=_token(configuration),
+        unconfined="seccomp=unconfined" in image.security_options,
+        healthcheck=_healthcheck(choice.name, port, health),
+    )
+
+
+def _command(
+    configuration: Configuration, image: Image, words: tuple[str, ...]
+) -> tuple[tuple[str, ...] | None, tuple[str, ...], tuple[str, ...]]:
+    """(entrypoint to set or None, entrypoint in words, arguments).
+
+    An image whose entrypoint is not the engine's launcher (Gaudi's wrapper) gets the launcher; an
+    old vLLM entrypoint (the API server module) takes the model by flag. A plugin that the stock
+    image lacks is installed before the launcher starts.
+    """
+    choice = configuration.engine
+    launcher = _LAUNCHERS[choice.name]
+    entry = image.entrypoint
+    knows = bool(entry) and (
+        entry[-1].rsplit("/", 1)[-1] in (launcher[-1].rsplit("/", 1)[-1], "tgi-entrypoint.sh", "llama-server")
+        or "vllm.entrypoints.openai.api_server" in entry
+    )
+    command = None if knows else launcher
+    entry = entry if knows else launcher
+    if choice.name == "vllm" and "serve" not in entry:
+        words = (f"--model={words[0]}", *words[1:])
+    if choice.name == "tgi" and any(not _PLAIN_WORD.fullmatch(word) for word in words):
+        command = entry = launcher  # the image's entry script splits its arguments at spaces
+    if choice.name == "ollama":
+        words = words[1:] if entry[-1] == "serve" else words
+    if choice.plugin:
+        install = 'python3 -m pip install --no-cache-dir --quiet "$0" && exec "$@"'
+        command = ("/bin/sh", "-c", install, choice.plugin, *entry)
+        entry = command
+    return command, entry, words
+
+
+def _model_mount(configuration: Configuration) -> str | None:
+    """Where a local checkpoint is seen inside; for Ollama where the Modelfile beside it says."""
+    model = configuration.model
+    if not is_local(model):
+        return None
+    if configuration.engine.name != "ollama":
+        return container_model_path(model)
+    return posixpath.normpath(posixpath.join(FILES_MOUNT, ollama_arguments.source(configuration)))
+
+
+def _resource(resolved: Resolved) -> str | None:
+    accelerator = resolved.machine.accelerator
+    if accelerator is None:
+        return None
+    if accelerator.kubernetes_resource:
+        return accelerator.kubernetes_resource
+    return "habana.ai/gaudi" if accelerator.platform == "gaudi" else _RESOURCES.get(accelerator.vendor)
+
+
+def _token(configuration: Configuration) -> str:
+    """A Hugging Face token matters to an engine that downloads from the Hub by itself."""
+    model = configuration.model
+    if is_local(model) or configuration.engine.name == "ollama":
+        return "none"
+    return {True: "required", None: "optional", False: "none"}[model.gated]
+
+
+def _healthcheck(engine: str, port: int, path: str) -> tuple[str, ...]:
+    """A check that the image itself can run: Python where the engine is Python, else its own client."""
+    url = f"http://127.0.0.1:{port}{path}"
+    if engine == "ollama":
+        return ("/bin/ollama", "list")
+    if engine == "llamacpp":
+        return ("curl", "-fsS", "-o", "/dev/null", url)
+    return ("python3", "-c", f"import urllib.request as u; u.urlopen('{url}', timeout=5)")

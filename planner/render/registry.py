@@ -1,0 +1,65 @@
+"""The registry of targets: what can be rendered, for which plans, and by which function.
+
+A target is one small module under `targets/` that ends with a `Target`; adding one is that module,
+its templates and its line in `all_targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from planner.errors import UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One kind of artifact.
+
+    `files` says what it writes (for listings); `refuses(plan)` is None, or the reason why this plan
+    has no such artifact. `default` targets are rendered when none is named, `always` ones in any case.
+    """
+
+    slug: str
+    title: str
+    files: tuple[str, ...]
+    refuses: Callable[[Plan], str | None]
+    render: Callable[[Plan, tuple[str, ...]], dict[str, str]]
+    """(plan, slugs of all targets being rendered) → path → text."""
+    default: bool = True
+    always: bool = False
+
+    def supports(self, plan: Plan) -> str | None:
+        """None when the target can be rendered for `plan`, else the reason why not."""
+        return self.refuses(plan)
+
+
+@cache
+def all_targets() -> tuple[Target, ...]:
+    """Every target, those that are always written last."""
+    from planner.render.targets import bench, compose, docker, helm, kubernetes, lock, ollama, readme
+
+    modules = (docker, compose, kubernetes, helm, ollama, lock, readme, bench)
+    return tuple(module.TARGET for module in modules)
+
+
+def select(plan: Plan, slugs: Sequence[str] | None = None) -> tuple[Target, ...]:
+    """The targets to render. Raises UnknownNameError, or UsageError with the reason of a refusal."""
+    known = {target.slug: target for target in all_targets()}
+    always = [target for target in known.values() if target.always]
+    if slugs is None:
+        return (*(t for t in known.values() if t.default and not t.always and t.supports(plan) is None), *always)
+    chosen: dict[str, Target] = {}
+    for slug in slugs:
+        if slug not in known:
+            raise UnknownNameError("target", slug, known, hint="`planner generate --list` shows all")
+        reason = known[slug].supports(plan)
+        if reason is not None:
+            raise UsageError(f"target {slug} is refused: {reason}")
+        chosen[slug] = known[slug]
+    return (*chosen.values(), *(target for target in always if target.slug not in chosen))

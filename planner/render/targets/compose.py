@@ -1,0 +1,66 @@
+"""`compose.yaml`: one service per replica that one host holds, with health, secrets and log limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.render.launch import Launch, plan_launch, why_no_container
+from planner.render.registry import Target
+from planner.render.targets.docker import headline
+from planner.render.targets.ollama import modelfile
+from planner.render.templating import fill
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+READ_TOKEN = 'HF_TOKEN="$(cat /run/secrets/hf_token)" && export HF_TOKEN && exec "$@"'
+"""Puts the secret file into the variable that every engine reads, then becomes the engine."""
+
+
+def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
+    """The Compose file, and for Ollama the Modelfile that it mounts."""
+    launch = plan_launch(plan)
+    text = fill(
+        "compose/compose.yaml.j2",
+        launch=launch,
+        title=headline(plan),
+        image=image(launch),
+        entrypoint=entrypoint(launch),
+        one_shot=launch.user is not None or launch.engine == "ollama",
+        services=[
+            {
+                "name": service_name(launch, index),
+                "port": f"127.0.0.1:{launch.port + index}:{launch.port}",
+                "devices": [str(device) for device in devices],
+                "visible": ",".join(map(str, devices)),
+            }
+            for index, devices in enumerate(launch.local_devices)
+        ],
+    )
+    files = {"compose.yaml": text}
+    if launch.engine == "ollama":
+        files["Modelfile"] = modelfile(plan)
+    return files
+
+
+def service_name(launch: Launch, index: int) -> str:
+    """`server`, or `server-1` … when several replicas share the host."""
+    return "server" if len(launch.local_devices) == 1 else f"server-{index}"
+
+
+def entrypoint(launch: Launch) -> tuple[str, ...] | None:
+    """What replaces the image's entrypoint: a reader of the token's file, the launcher, or nothing."""
+    if launch.token == "required":
+        return ("/bin/sh", "-c", READ_TOKEN, "sh", *launch.entry)
+    return launch.command
+
+
+def image(launch: Launch) -> str:
+    """The image as Compose text: a reference, or a demand for a digest where the tag floats."""
+    if launch.fixed_image:
+        return launch.image.replace("$", "$$")
+    repository = launch.image.rpartition(":")[0].replace("$", "$$").replace("}", "")
+    return "${IMAGE:?set IMAGE to " + repository + "@sha256:DIGEST}"
+
+
+TARGET = Target("compose", "Docker Compose", ("compose.yaml",), why_no_container, render)

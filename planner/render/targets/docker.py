@@ -1,0 +1,50 @@
+"""`docker-run.sh`: start every replica that one host holds, wait until it serves, say how to try it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.render.launch import plan_launch, why_no_container
+from planner.render.quoting import mount
+from planner.render.registry import Target
+from planner.render.targets.ollama import modelfile
+from planner.render.templating import fill
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+
+def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
+    """The script, and for Ollama the Modelfile that it mounts."""
+    launch = plan_launch(plan)
+    mounts = [mount_words("volume", f"{launch.name}-{v.name}", v.path) for v in launch.volumes]
+    text = fill(
+        "docker/docker-run.sh.j2",
+        launch=launch,
+        title=headline(plan),
+        replicas=[
+            {"index": i, "devices": ",".join(map(str, devices))} for i, devices in enumerate(launch.local_devices)
+        ],
+        mounts=mounts,
+        remote_replicas=launch.replicas - len(launch.local_devices),
+    )
+    files = {"docker-run.sh": text}
+    if launch.engine == "ollama":
+        files["Modelfile"] = modelfile(plan)
+    return files
+
+
+def mount_words(kind: str, source: str, target: str) -> str:
+    """The value of one `--mount`: comma-separated fields, each quoted as CSV."""
+    return ",".join((f"type={kind}", mount(f"source={source}"), mount(f"target={target}")))
+
+
+def headline(plan: Plan) -> str:
+    """One line that says what runs where."""
+    best = plan.best
+    return (
+        f"{plan.resolved.engine.title} {best.engine.version} serving {best.model.checkpoint} on {best.hardware.label}"
+    )
+
+
+TARGET = Target("docker", "Docker command", ("docker-run.sh",), why_no_container, render)

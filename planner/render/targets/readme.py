@@ -1,0 +1,130 @@
+"""`PLAN.md`: the plan for a person. What, why, does it fit, how fast, what to run, what else.
+
+Prints figures of the plan; computes none.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.render.registry import Target, all_targets
+from planner.render.targets.bench import workload
+from planner.render.templating import fill
+from planner.units import gib
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Configuration, Figure, Percentiles, Plan
+
+_HOW = {
+    "docker": ("docker-run.sh", "bash docker-run.sh"),
+    "compose": ("compose.yaml", "docker compose up --detach --wait"),
+    "kubernetes": ("k8s.yaml", "kubectl apply -f k8s.yaml"),
+    "helm": ("helm/", "helm install llm helm/"),
+    "ollama": ("Modelfile, ollama-create.sh", "bash ollama-create.sh"),
+    "bench": ("bench.sh", "bash bench.sh smoke"),
+    "plan": ("plan.yaml", "planner generate plan.yaml"),
+}
+
+
+def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
+    """One Markdown file."""
+    best, request = plan.best, plan.request
+    load = workload(plan)
+    text = fill(
+        "common/PLAN.md.j2",
+        plan=plan,
+        best=best,
+        title=f"{best.model.id} on {best.hardware.label} with {plan.resolved.engine.title} {best.engine.version}",
+        facts=facts(best),
+        load=load,
+        objective=request.objective or "the default objective",
+        ledger=[(row.item, gib(row.bytes), row.formula, row.why, row.basis) for row in best.memory.rows],
+        device_total=gib(best.memory.device_bytes),
+        shortfall=gib(best.memory.shortfall_bytes),
+        figures=figures(best),
+        limits=limits(best),
+        files=[_HOW[slug] for slug in slugs if slug in _HOW],
+        refused=[
+            (target.slug, reason)
+            for target in all_targets()
+            if target.slug not in slugs and (reason := target.supports(plan)) is not None
+        ],
+        remote=best.hardware.nodes > 1,
+        alternatives=[alternative(other) for other in plan.alternatives],
+    )
+    return {"PLAN.md": text}
+
+
+def facts(best: Configuration) -> list[tuple[str, str]]:
+    """The choice as rows of a table."""
+    parallel, engine = best.parallelism, best.engine
+    rows = [
+        ("Model", f"{best.model.id} at revision {best.model.revision}" if best.model.revision else best.model.id),
+        ("Loaded from", best.model.ollama_tag or best.model.checkpoint),
+        ("Served as", best.model.served_name),
+        ("Licence", best.model.license or "not known"),
+        ("Quantization", best.quantization),
+        ("KV cache", best.kv_cache_dtype),
+        ("Hardware", f"{best.hardware.label} ({best.hardware.count} devices, {best.hardware.nodes} node(s))"),
+        (
+            "Parallelism",
+            f"tensor {parallel.tensor}, pipeline {parallel.pipeline}, data {parallel.data}, "
+            f"expert {parallel.expert}, replicas {parallel.replicas}",
+        ),
+        ("Engine", f"{engine.name} {engine.version}"),
+    ]
+    if engine.image:
+        rows.append(("Image", engine.image + ("" if engine.image_verified else " (tag not verified)")))
+    if engine.plugin:
+        rows.append(("Plugin", f"{engine.plugin} (not in the stock image: installed when the container starts)"))
+    return rows
+
+
+def limits(best: Configuration) -> list[tuple[str, float, str]]:
+    """(name, value, the same in GiB where it counts bytes) of every limit that is set."""
+    rows = [(name, value) for name, value in best.limits.model_dump().items() if value is not None]
+    return [(name, value, gib(value) if name.endswith("_bytes") else "") for name, value in rows]
+
+
+def band(figure: Figure, digits: int = 3) -> str:
+    """`value (low – high) unit`."""
+    return (
+        f"{_short(figure.value, digits)} ({_short(figure.low, digits)} – {_short(figure.high, digits)}) {figure.unit}"
+    )
+
+
+def _short(value: float, digits: int) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+
+
+def figures(best: Configuration) -> list[tuple[str, str, str]]:
+    """(what, value with band, basis) of every serving figure."""
+    rows: list[tuple[str, str, str]] = []
+
+    def add(what: str, figure: Figure) -> None:
+        rows.append((what, band(figure), f"{figure.basis}, n = {figure.n}"))
+
+    def latency(what: str, percentiles: Percentiles) -> None:
+        for name in ("mean", "p50", "p90", "p99"):
+            add(f"{what} {name}", getattr(percentiles, name))
+
+    if best.performance is not None:
+        latency("TTFT", best.performance.ttft_ms)
+        latency("ITL", best.performance.itl_ms)
+        add("Output", best.performance.output_tokens_per_s)
+        add("Input and output", best.performance.total_tokens_per_s)
+        add("Requests", best.performance.requests_per_s)
+    if best.cost.usd_per_million_output_tokens is not None:
+        add("Cost of output", best.cost.usd_per_million_output_tokens)
+    return rows
+
+
+def alternative(other: Configuration) -> tuple[str, str, str, str]:
+    """(engine, quantization, devices, throughput) of a runner-up."""
+    parallel = other.parallelism
+    speed = band(other.performance.output_tokens_per_s) if other.performance else "not estimated"
+    where = f"{other.hardware.label}, tp {parallel.tensor} pp {parallel.pipeline} × {parallel.replicas}"
+    return f"{other.engine.name} {other.engine.version}", other.quantization, where, speed
+
+
+TARGET = Target("readme", "The plan for people", ("PLAN.md",), lambda plan: None, render, always=True)

@@ -1,0 +1,388 @@
+"""Plans made of spec objects, for every engine and platform, without advisor or catalog."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from planner.spec.base import Provenance
+from planner.spec.engine import Defaults, EngineRelease, Image, Lifecycle
+from planner.spec.hardware import Accelerator, Machine
+from planner.spec.model import Attention, Checkpoint, DenseFfn, LayerGroup, ModelSpec
+from planner.spec.plan import (
+    Configuration,
+    Cost,
+    EngineChoice,
+    Figure,
+    HardwareChoice,
+    LedgerRow,
+    Limits,
+    MemoryLedger,
+    ModelChoice,
+    Parallelism,
+    Percentiles,
+    Performance,
+    Plan,
+    Reason,
+    Resolved,
+)
+from planner.spec.request import Request
+from planner.units import GIB
+
+SOURCE = Provenance(source="https://example.org/facts", date="2026-11-24", basis="spec")
+
+IMAGES: dict[tuple[str, str], dict[str, Any]] = {
+    ("vllm", "cuda"): {
+        "reference": "docker.io/vllm/vllm-openai:v0.33.0",
+        "port": 8000,
+        "entrypoint": ("vllm", "serve"),
+        "cache_path": "/root/.cache/huggingface",
+        "compile_cache_path": "/root/.cache/vllm",
+    },
+    ("vllm", "rocm"): {
+        "reference": "docker.io/vllm/vllm-openai-rocm:v0.33.0",
+        "port": 8000,
+        "entrypoint": ("vllm", "serve"),
+        "cache_path": "/root/.cache/huggingface",
+        "devices": ("/dev/kfd", "/dev/dri"),
+        "groups": ("video",),
+        "capabilities": ("SYS_PTRACE",),
+        "security_options": ("seccomp=unconfined",),
+        "ipc_host": True,
+    },
+    ("vllm", "gaudi"): {
+        "reference": "vault.habana.ai/gaudi-docker/1.24.1/ubuntu24.04/habanalabs/vllm-0.26.0-ptupstream-2.11.0:latest",
+        "port": 8000,
+        "entrypoint": ("python3", "-m", "entrypoints.entrypoint_main"),
+        "cache_path": "/mnt/hf_cache",
+        "capabilities": ("SYS_NICE",),
+        "runtime": "habana",
+        "ipc_host": True,
+        "environment": {"HABANA_VISIBLE_DEVICES": "all", "HF_HOME": "/mnt/hf_cache"},
+    },
+    ("vllm", "cpu"): {
+        "reference": "docker.io/vllm/vllm-openai-cpu:v0.33.0-x86_64",
+        "port": 8000,
+        "entrypoint": ("vllm", "serve"),
+        "cache_path": "/root/.cache/huggingface",
+        "capabilities": ("SYS_NICE",),
+        "security_options": ("seccomp=unconfined",),
+    },
+    ("tgi", "cuda"): {
+        "reference": "ghcr.io/huggingface/text-generation-inference:3.3.7",
+        "port": 80,
+        "entrypoint": ("text-generation-launcher",),
+        "cache_path": "/data",
+        "environment": {"PORT": "80", "HF_HOME": "/data"},
+    },
+    ("tgi", "rocm"): {
+        "reference": "ghcr.io/huggingface/text-generation-inference:3.3.7-rocm",
+        "port": 80,
+        "entrypoint": ("text-generation-launcher",),
+        "cache_path": "/data",
+        "devices": ("/dev/kfd", "/dev/dri"),
+        "groups": ("video",),
+        "ipc_host": True,
+    },
+    ("tgi", "gaudi"): {
+        "reference": "ghcr.io/huggingface/text-generation-inference:3.3.7-gaudi",
+        "port": 80,
+        "entrypoint": ("text-generation-launcher",),
+        "cache_path": "/data",
+        "capabilities": ("SYS_NICE",),
+        "runtime": "habana",
+        "ipc_host": True,
+    },
+    ("ollama", "cuda"): {
+        "reference": "docker.io/ollama/ollama:0.33.0",
+        "port": 11434,
+        "entrypoint": ("/bin/ollama", "serve"),
+        "cache_path": "/root/.ollama",
+        "environment": {"OLLAMA_HOST": "0.0.0.0:11434"},
+    },
+    ("ollama", "rocm"): {
+        "reference": "docker.io/ollama/ollama:0.33.0-rocm",
+        "port": 11434,
+        "entrypoint": ("/bin/ollama", "serve"),
+        "cache_path": "/root/.ollama",
+        "devices": ("/dev/kfd", "/dev/dri"),
+        "environment": {"OLLAMA_HOST": "0.0.0.0:11434"},
+    },
+    ("ollama", "cpu"): {
+        "reference": "docker.io/ollama/ollama:0.33.0",
+        "port": 11434,
+        "entrypoint": ("/bin/ollama", "serve"),
+        "cache_path": "/root/.ollama",
+        "environment": {"OLLAMA_HOST": "0.0.0.0:11434"},
+    },
+    ("llamacpp", "cuda"): {
+        "reference": "ghcr.io/ggml-org/llama.cpp:server-cuda-b10488",
+        "port": 8080,
+        "entrypoint": ("/app/llama-server",),
+        "cache_path": "/root/.cache/llama.cpp",
+    },
+}
+VERSIONS = {"vllm": "0.33.0", "tgi": "3.3.7", "ollama": "0.33.0", "llamacpp": "b10488"}
+HEALTH = {"vllm": "/health", "tgi": "/health", "ollama": "/api/version", "llamacpp": "/health"}
+KV_FLAGS = {
+    "vllm": {"bf16": "bfloat16", "fp16": "float16", "fp8": "fp8"},
+    "tgi": {"fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"},
+    "ollama": {"fp16": "f16", "q8_0": "q8_0", "q4_0": "q4_0"},
+    "llamacpp": {"fp16": "f16", "q8_0": "q8_0"},
+}
+DEVICES: dict[str, dict[str, Any]] = {
+    "cuda": {
+        "id": "a100-sxm4-80gb",
+        "name": "A100-SXM4-80GB",
+        "vendor": "nvidia",
+        "architecture": "ampere",
+        "compute_capability": "8.0",
+        "kubernetes_resource": "nvidia.com/gpu",
+        "kubernetes_product_label": "NVIDIA-A100-SXM4-80GB",
+    },
+    "rocm": {
+        "id": "mi300x",
+        "name": "MI300X",
+        "vendor": "amd",
+        "architecture": "cdna3",
+        "kubernetes_product_label": "AMD_Instinct_MI300X_OAM",
+    },
+    "gaudi": {"id": "gaudi3", "name": "Gaudi 3", "vendor": "intel", "architecture": "gaudi3"},
+    "metal": {"id": "m3-max", "name": "M3 Max", "vendor": "apple", "architecture": "m3", "unified_memory": True},
+}
+CASES = [*IMAGES, ("ollama", "metal")]
+PlanFactory = Callable[..., Plan]
+
+
+def figure(value: float, unit: str) -> Figure:
+    return Figure(value=value, low=value * 0.8, high=value * 1.25, unit=unit, basis="fitted", n=12)
+
+
+def percentiles(value: float) -> Percentiles:
+    return Percentiles(
+        **{k: figure(value * f, "ms") for k, f in zip(("mean", "p50", "p90", "p99"), (1, 0.9, 1.5, 2.0), strict=True)}
+    )
+
+
+def build_release(engine: str, platform: str) -> EngineRelease:
+    facts = IMAGES.get((engine, platform))
+    images = (Image(platform=platform, provenance=SOURCE, **facts),) if facts else ()  # type: ignore[arg-type]
+    return EngineRelease(
+        engine=engine,  # type: ignore[arg-type]
+        version=VERSIONS[engine],
+        title=engine,
+        license="Apache-2.0",
+        lifecycle=Lifecycle(status="active", statement="Released often.", provenance=SOURCE),
+        images=images,
+        native_platforms=("metal",) if platform == "metal" else (),
+        defaults=Defaults(),
+        support=(),
+        kv_flags=KV_FLAGS[engine],
+        health_path=HEALTH[engine],
+        provenance=SOURCE,
+    )
+
+
+def build_model(**changes: Any) -> ModelSpec:
+    fields: dict[str, Any] = {
+        "id": "meta-llama/Llama-3.1-8B-Instruct",
+        "family": "llama",
+        "architecture": "LlamaForCausalLM",
+        "model_type": "llama",
+        "hidden_size": 4096,
+        "vocab_size": 128256,
+        "tie_word_embeddings": False,
+        "context_length": 131072,
+        "layers": (
+            LayerGroup(
+                layers=tuple(range(32)),
+                mixers=(Attention(heads=32, kv_heads=8, head_dim=128),),
+                ffns=(DenseFfn(intermediate=14336),),
+                norm_parameters=8192,
+            ),
+        ),
+        "final_norm_parameters": 4096,
+        "chat_stop": ("<|eot_id|>",),
+        "checkpoints": (Checkpoint(quantization="bf16", provenance=SOURCE),),
+        "provenance": SOURCE,
+    }
+    return ModelSpec(**(fields | changes))
+
+
+def build_machine(platform: str, count: int, **changes: Any) -> Machine:
+    if platform == "cpu":
+        return Machine(label="cpu", accelerator=None, count=0, devices_per_node=0, **changes)
+    device = Accelerator(
+        platform=platform,  # type: ignore[arg-type]
+        device_class="apple" if platform == "metal" else "datacenter",
+        memory_bytes=80 * 10**9,
+        usable_memory_bytes=80 * GIB,
+        mem_bandwidth_bytes_per_s=2.039e12,
+        bf16_flops_per_s=3.12e14,
+        provenance=SOURCE,
+        **(DEVICES[platform] | changes.pop("device", {})),
+    )
+    per_node = changes.pop("devices_per_node", max(count, 1))
+    return Machine(
+        label=f"{count}x{device.name}", accelerator=device, count=count, devices_per_node=per_node, **changes
+    )
+
+
+def build_plan(
+    engine: str = "vllm",
+    platform: str = "cuda",
+    *,
+    tensor: int = 2,
+    replicas: int = 1,
+    model: dict[str, Any] | None = None,
+    limits: dict[str, Any] | None = None,
+    choice: dict[str, Any] | None = None,
+    machine: dict[str, Any] | None = None,
+    image: dict[str, Any] | None = None,
+    request: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+    parallelism: dict[str, Any] | None = None,
+    quantization: str | None = None,
+    kv_cache_dtype: str = "auto",
+    **changes: Any,
+) -> Plan:
+    """A plan for `engine` on `platform`; keyword dicts change the fields of its parts."""
+    tensor = 1 if platform in ("cpu", "metal") or engine in ("ollama", "llamacpp") else tensor
+    parallel = Parallelism(**({"tensor": tensor, "replicas": replicas} | (parallelism or {})))
+    count = 0 if platform == "cpu" else parallel.devices_per_replica * parallel.replicas
+    resolved_machine = build_machine(platform, count, **(machine or {}))
+    release = build_release(engine, platform)
+    if image:
+        changed = (release.images[0].model_copy(update=image),)
+        release = release.model_copy(update={"images": changed})
+    gguf = engine in ("ollama", "llamacpp")
+    engine_choice = EngineChoice(
+        **(
+            {
+                "name": engine,
+                "version": release.version,
+                "image": release.images[0].reference if release.images else None,
+                "platform": platform,
+            }
+            | (choice or {})
+        )
+    )
+    model_choice = ModelChoice(
+        **(
+            {
+                "id": "meta-llama/Llama-3.1-8B-Instruct",
+                "revision": "0e9e39f249a16976918f6564b8830bc894c89659",
+                "checkpoint": "bartowski/Meta-Llama-3.1-8B-Instruct-GGUF"
+                if gguf
+                else "meta-llama/Llama-3.1-8B-Instruct",
+                "served_name": "llama3.1-8b",
+                "parameters": 8_030_261_248,
+                "active_parameters": 8_030_261_248,
+                "license": "llama3.1",
+                "gated": not gguf,
+            }
+            | (model or {})
+        )
+    )
+    planned: dict[str, Any] = {
+        "max_model_len": 8192,
+        "max_num_seqs": 64,
+        "shm_bytes": 4 * GIB,
+        "host_memory_bytes": 24 * GIB,
+        "disk_bytes": 40 * GIB,
+        "load_seconds": 45.5,
+        "startup_budget_seconds": 905,
+        "termination_grace_seconds": 60,
+    }
+    planned |= {
+        "vllm": {"max_num_batched_tokens": 8192, "gpu_memory_utilization": None if platform == "cpu" else 0.9},
+        "tgi": {
+            "max_input_tokens": 7936,
+            "max_batch_prefill_tokens": 8192,
+            "max_batch_total_tokens": 262144,
+            "gpu_memory_utilization": 0.95,
+        },
+        "ollama": {
+            "num_ctx": 8192,
+            "num_parallel": 4,
+            "max_num_seqs": 4,
+            "max_queue": 128,
+            "num_thread": 16 if platform == "cpu" else None,
+        },
+        "llamacpp": {"num_ctx": 8192, "num_parallel": 4, "max_num_seqs": 4},
+    }[engine]
+    size = 80 * GIB
+    weights, pool = 16_060_522_496, 40 * GIB
+    ledger = MemoryLedger(
+        device=resolved_machine.label,
+        device_bytes=size,
+        rows=(
+            LedgerRow(item="weights", bytes=weights, formula="P × 2 / tp", why="bf16 weights", basis="exact"),
+            LedgerRow(item="kv_cache", bytes=pool, formula="rest", why="paged pool | all layers", basis="exact"),
+            LedgerRow(item="free", bytes=size - weights - pool, formula="device − rows", why="left", basis="exact"),
+        ),
+        kv_cache_tokens=pool // 131072,
+        kv_bytes_per_token=131072,
+        largest_context_tokens=131072,
+        concurrent_sequences=40,
+        fits=True,
+    )
+    best = Configuration(
+        engine=engine_choice,
+        model=model_choice,
+        hardware=HardwareChoice(
+            label=resolved_machine.label,
+            accelerator=resolved_machine.accelerator.id if resolved_machine.accelerator else None,
+            count=count,
+            platform=platform,
+        ),
+        quantization=quantization or ("gguf:Q4_K_M" if gguf else "bf16"),
+        kv_cache_dtype=kv_cache_dtype,
+        parallelism=parallel,
+        limits=Limits(**(planned | (limits or {}))),
+        memory=ledger,
+        performance=Performance(
+            ttft_ms=percentiles(52.0),
+            itl_ms=percentiles(14.0),
+            output_tokens_per_s=figure(2103.4567, "tokens/s"),
+            total_tokens_per_s=figure(9000.1, "tokens/s"),
+            requests_per_s=figure(8.2, "requests/s"),
+            effective_concurrency=31.5,
+        ),
+        cost=Cost(usd_per_hour=None, usd_per_million_output_tokens=None, source="no price is known"),
+        meets_slo=True,
+        score=1234.5678,
+        reasons=(Reason(subject="engine", choice=engine, because="the guide prefers it", rule="production"),),
+    )
+    fields: dict[str, Any] = {
+        "planner_version": "0.1.0",
+        "request": Request(
+            **({"model": "llama3.1-8b", "gpus": resolved_machine.label, "concurrency": 32} | (request or {}))
+        ),
+        "best": best,
+        "assumptions": ("concurrency 32 is the default of data-centre devices",),
+        "cautions": ("TTFT has a wide band",),
+        "resolved": Resolved(
+            model=build_model(**(spec or {})),
+            machine=resolved_machine,
+            engine=release,
+            model_sha256="a" * 64,
+            machine_sha256="b" * 64,
+            engine_sha256="c" * 64,
+        ),
+    }
+    return Plan(**(fields | changes))
+
+
+@pytest.fixture
+def make_plan() -> PlanFactory:
+    """`make_plan(engine, platform, **parts)`."""
+    return build_plan
+
+
+@pytest.fixture(params=CASES, ids="-".join)
+def any_plan(request: pytest.FixtureRequest) -> Plan:
+    """A plan for each engine and platform that has one."""
+    return build_plan(*request.param)
