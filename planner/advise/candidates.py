@@ -20,6 +20,8 @@ from planner.spec.quantization import KvFormat, QuantizationFormat
 
 LAYER_SPLIT_ENGINES = frozenset({"ollama", "llamacpp"})
 ADVISED_ENGINES = ("vllm", "tgi", "ollama")
+SIXTEEN_BITS = frozenset({"bf16", "fp16", "fp32"})
+"""Formats from which an engine or a tool makes others."""
 _OLLAMA_TYPES = ("Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "F16", "BF16")
 _BELOW_FOUR_BITS = ("Q3_K_M", "Q2_K")
 
@@ -147,9 +149,13 @@ def _formats(
         yield catalog.format(asked), published.get(asked)
         return
     if layered:
-        ids = [f"gguf:{t}" for t in _OLLAMA_TYPES] + [q for q in published if q.startswith("gguf:")]
-        if request.min_quality is not None:
-            ids += [f"gguf:{t}" for t in _BELOW_FOUR_BITS]
+        ids = [q for q in published if q.startswith("gguf:")]
+        if model.quantization in SIXTEEN_BITS:
+            ids += [f"gguf:{t}" for t in _OLLAMA_TYPES]
+            ids += [f"gguf:{t}" for t in _BELOW_FOUR_BITS] if request.min_quality is not None else []
+        elif not ids:
+            reason = f"no GGUF of {model.id} is known, and one is not made from {model.quantization} weights"
+            refused.append(Rejection(candidate=release.engine, reason=reason, rule="checkpoint"))
     else:
         ids = [model.quantization] + (["fp16"] if model.quantization in ("bf16", "fp32") else [])
         ids += [q for q in published if not q.startswith("gguf:")]
@@ -182,7 +188,7 @@ def _online(catalog: Catalog, brief: Brief, release: EngineRelease, published: s
 
     A kind with a published checkpoint needs none; what needs a plugin is used only when asked for.
     """
-    if brief.model.quantization not in ("bf16", "fp16", "fp32"):
+    if brief.model.quantization not in SIXTEEN_BITS:
         return []
     have = {catalog.format(q).kind for q in published} | {"float"}
     rows = [s for s in release.support if s.platform == brief.machine.platform and s.via == "core"]

@@ -32,6 +32,9 @@ def configure(
     machine, layout = brief.machine, candidate.parallelism
     layered = candidate.release.engine in LAYER_SPLIT_ENGINES
     used = machine.count if layered else layout.devices_per_replica * layout.replicas
+    limits = deployment.limits
+    if memory.host_bytes:
+        limits = limits.model_copy(update={"host_memory_bytes": limits.host_memory_bytes + memory.host_bytes})
     return Configuration(
         engine=_engine(candidate, brief),
         model=_model(candidate, brief),
@@ -46,7 +49,7 @@ def configure(
         quantization=candidate.quantization.id,
         kv_cache_dtype=candidate.kv_name,
         parallelism=layout,
-        limits=deployment.limits,
+        limits=limits,
         memory=memory,
         performance=performance,
         cost=cost(machine, performance),

@@ -50,8 +50,9 @@ def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, .
     quality), then faster.
     """
     rows: list[FitRow] = []
+    variants = {c.repo for model in catalog.models() for c in model.checkpoints if c.repo and c.repo != model.id}
     for model in catalog.models():
-        if model.modality == "embedding":
+        if model.modality == "embedding" or not model.instruct or model.id in variants:
             continue
         try:
             brief = make_brief(request.model_copy(update={"model": model.id}), model, machine)
@@ -64,19 +65,31 @@ def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, .
 
 
 def _best(catalog: Catalog, brief: Brief) -> Assessment | None:
-    """The first candidate, in order of quality, that fits whole."""
+    """The first candidate, in order of quality, that fits whole (or, with host RAM given, in part)."""
     personal = brief.machine.device_class in PERSONAL_CLASSES
     releases, _ = releases_for(catalog, brief)
     preferred = [r for r in releases if (r.engine in LAYER_SPLIT_ENGINES) == personal] or list(releases)
     candidates, _ = enumerate_candidates(catalog, brief, (preferred[0],))
     partial: Assessment | None = None
     for candidate in sorted(candidates, key=_order):
+        if not _may_fit(candidate, brief):
+            continue
         outcome = assess(candidate, brief, catalog.calibration)
         if isinstance(outcome, Assessment):
             if is_whole(outcome.memory, brief):
                 return outcome
             partial = partial or outcome
-    return partial
+    return partial if brief.request.ram else None
+
+
+def _may_fit(candidate: Candidate, brief: Brief) -> bool:
+    """False when the nominal weights alone exceed all memory there is: no need for a ledger."""
+    nominal = parameter_count(brief.model) * candidate.quantization.weight_bits / 8
+    accelerator, count = brief.machine.accelerator, brief.machine.count
+    layout = candidate.parallelism
+    devices = count if candidate.release.engine in LAYER_SPLIT_ENGINES else layout.tensor * layout.pipeline
+    on_devices = accelerator.usable_memory_bytes * devices if accelerator else 0
+    return nominal < on_devices + (brief.machine.ram_bytes or 0)
 
 
 def _order(candidate: Candidate) -> tuple[float, int, int]:

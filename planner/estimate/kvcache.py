@@ -332,7 +332,7 @@ def _equal_pages(groups: list[_Group]) -> list[_Group]:
 
 def kv_pool_tokens(model: ModelSpec, available_bytes: int, *, max_model_len: int, **options: object) -> int:
     """Tokens of `kv_pool`."""
-    return kv_pool(model, available_bytes, max_model_len=max_model_len, **options).tokens  # type: ignore[arg-type]
+    return kv_pool(model, available_bytes, max_model_len=max_model_len, **options).tokens
 
 
 def kv_bytes_for_sequences(

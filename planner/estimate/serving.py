@@ -32,7 +32,7 @@ def quick(
     step = StepModel(deployment, calibration)
     rules = policy(deployment, workload, kv_pool_tokens)
     engines = _engines(deployment)
-    found = _flow(step, rules, workload, engines)
+    found = flow_of(step, rules, workload, engines)
     return found.ttft_s, found.itl_s, engines * found.requests_per_s * workload.output_tokens
 
 
@@ -47,7 +47,7 @@ def serve(
     step = StepModel(deployment, calibration)
     rules = policy(deployment, workload, kv_pool_tokens)
     engines = _engines(deployment)
-    means = _flow(step, rules, workload, engines)
+    means = flow_of(step, rules, workload, engines)
     share = workload.concurrency / engines
     rate = None if workload.arrival != "poisson" else _rate(workload) / engines
     run = simulate(step, rules, workload, share, rate)
@@ -79,7 +79,8 @@ def _rate(workload: Workload) -> float:
     return workload.request_rate if workload.request_rate is not None else POISSON_MEAN_RATE_WITHOUT_ONE
 
 
-def _flow(step: StepModel, rules: Policy, workload: Workload, engines: int) -> Flow:
+def flow_of(step: StepModel, rules: Policy, workload: Workload, engines: int) -> Flow:
+    """Means of one of `engines` engines that share `workload`."""
     share = workload.concurrency / engines
     if workload.arrival == "poisson":
         return flow.poisson(step, rules, workload, _rate(workload) / engines)

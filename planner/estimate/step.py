@@ -174,6 +174,12 @@ class StepModel:
         """One prompt's `tokens`, after `context` tokens that are cached already; no decode beside it."""
         return self._latency_s(0.0 * tokens, 0.0 * tokens, tokens, 1.0, self._attended(tokens, context))
 
+    def chunk_s(self, tokens: Quantity, prompt_tokens: Quantity, context: Quantity) -> Quantity:
+        """A step of `tokens` prompt tokens alone: parts of `prompt_tokens` of prompts that have `context` cached."""
+        prompts = tokens / prompt_tokens
+        attended = [pairs * prompts for pairs in self._attended(prompt_tokens, context)]
+        return self._latency_s(0.0 * tokens, 0.0 * tokens, tokens, prompts, attended)
+
     def decode_s(self, batch: Quantity, mean_context: Quantity) -> Quantity:
         """One token for each of `batch` sequences of `mean_context` cached tokens."""
         return self.mixed_s(batch, mean_context, 0.0 * batch, 1.0)

@@ -344,7 +344,7 @@ def slots(*, engine: str, quantization: str, at_least: int) -> Finding:
 def memory_binds(*, engine: str, quantization: str) -> Finding:
     """At the seed's load the KV cache of `engine` is too small for all users at 1,280 tokens each."""
     room = _bench(engine, quantization).memory.kv_cache_tokens // 1280
-    evidence = f"{engine} holds {room} sequences of 1,280 tokens; {USERS} users need {USERS}"
+    evidence = f"{engine} holds {room} sequences of 1,280 tokens; the load has {USERS}"
     return Finding(_verdict(room < USERS), evidence)
 
 
@@ -380,7 +380,7 @@ def manifest(*, engine: str, text: str) -> Finding:
         lacking.append(f"a pinned image ({ours['containers'][0]['image']})")
     flags = command(engine=engine, argv=container["args"])
     told = [f"missing: {', '.join(refused)}"] if refused else []
-    told += [f"ours also has {', '.join(lacking)}", f"its flags: {flags.evidence}"]
+    told += [f"ours also has {', '.join(dict.fromkeys(lacking))}", f"its flags: {flags.evidence}"]
     return Finding("contradicted" if refused or flags.verdict == "contradicted" else "changed", "; ".join(told))
 
 

@@ -117,3 +117,18 @@ def test_formats_that_left_the_core_name_their_plugin() -> None:
     vllm = release("vllm", "0.33.0")
     via = {row.quantization: row.via for row in vllm.support if row.platform == "cuda"}
     assert via["bnb-nf4"] == "vllm-bnb-plugin" and via["gguf:Q4_K_M"] == "vllm-gguf-plugin" and via["awq"] == "core"
+
+
+def test_models_that_vllm_dropped_are_refused_by_both_lines() -> None:
+    for version in ("0.26.0", "0.33.0"):
+        assert {"mllama", "phi3small"} <= set(release("vllm", version).unsupported_model_types)
+
+
+@pytest.mark.parametrize("found", RELEASES, ids=IDS)
+def test_no_model_type_is_both_supported_and_not(found: EngineRelease) -> None:
+    assert not set(found.supported_model_types) & set(found.unsupported_model_types)
+
+
+def test_only_the_newer_vllm_writes_watermarks() -> None:
+    assert release("vllm", "0.33.0").has("watermark") and not release("vllm", "0.26.0").has("watermark")
+    assert release("tgi", "3.3.7").has("watermark")

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +37,9 @@ from planner.spec.plan import (
 )
 from planner.spec.request import Request
 from planner.units import GIB
+
+TOOLS = Path(sys.executable).parent
+"""Console scripts of the validators are installed beside the interpreter."""
 
 SOURCE = Provenance(source="https://example.org/facts", date="2026-11-24", basis="spec")
 
@@ -126,6 +136,11 @@ IMAGES: dict[tuple[str, str], dict[str, Any]] = {
 }
 VERSIONS = {"vllm": "0.33.0", "tgi": "3.3.7", "ollama": "0.33.0", "llamacpp": "b10488"}
 HEALTH = {"vllm": "/health", "tgi": "/health", "ollama": "/api/version", "llamacpp": "/health"}
+FLAGS = {
+    ("vllm", ""): "0.33.flags.json",
+    ("vllm", "gaudi"): "0.26.flags.json",
+    ("tgi", ""): "3.3.7.flags.json",
+}
 KV_FLAGS = {
     "vllm": {"bf16": "bfloat16", "fp16": "float16", "fp8": "fp8"},
     "tgi": {"fp8": "fp8_e4m3fn", "fp8_e5m2": "fp8_e5m2"},
@@ -181,6 +196,7 @@ def build_release(engine: str, platform: str) -> EngineRelease:
         support=(),
         kv_flags=KV_FLAGS[engine],
         health_path=HEALTH[engine],
+        flags_file=FLAGS.get((engine, platform), FLAGS.get((engine, ""))),
         provenance=SOURCE,
     )
 
@@ -386,3 +402,83 @@ def make_plan() -> PlanFactory:
 def any_plan(request: pytest.FixtureRequest) -> Plan:
     """A plan for each engine and platform that has one."""
     return build_plan(*request.param)
+
+
+# --- the real tools ------------------------------------------------------------------------------
+
+
+def _tool(name: str) -> str:
+    for candidate in (TOOLS / name, *(Path(p) for p in filter(None, [shutil.which(name)]))):
+        if candidate.exists():
+            return str(candidate)
+    pytest.skip(f"{name} is not installed (extra `validate`)")
+
+
+@pytest.fixture(scope="session")
+def helm() -> str:
+    return _tool("helm")
+
+
+@pytest.fixture(scope="session")
+def docker_compose() -> str:
+    return _tool("docker-compose")
+
+
+@pytest.fixture(scope="session")
+def bash() -> str:
+    return _tool("bash")
+
+
+class Recorder:
+    """A folder of stand-in commands that write down the words they were called with."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.log = folder / "bin", folder / "calls"
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def stand_in(self, name: str, body: str = "exit 0") -> None:
+        script = self.folder / name
+        script.write_text(
+            f"#!{sys.executable} -I\n"
+            "import json, os, subprocess, sys\n"
+            f"record = {{'name': {name!r}, 'words': sys.argv[1:], 'token': os.environ.get('HF_TOKEN')}}\n"
+            f"open({str(self.log)!r}, 'a').write(json.dumps(record) + chr(10))\n"
+            f"sys.exit(subprocess.run(['/bin/sh', '-c', {body!r}, *sys.argv]).returncode)\n"
+        )
+        script.chmod(script.stat().st_mode | stat.S_IXUSR)
+
+    def run(self, script: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.folder}{os.pathsep}/usr/bin{os.pathsep}/bin"
+        return subprocess.run(
+            [_tool("bash"), script, *words],
+            env={"PATH": path, "HOME": str(self.folder), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def calls(self, name: str) -> list[list[str]]:
+        return [call["words"] for call in self.records() if call["name"] == name]
+
+    def records(self) -> list[dict[str, Any]]:
+        if not self.log.exists():
+            return []
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    """`docker` and `curl` that succeed and remember."""
+    made = Recorder(tmp_path / "stand-ins")
+    made.stand_in("docker", 'case "$1" in inspect) echo 0 ;; esac')
+    made.stand_in("curl")
+    return made
+
+
+def write_all(files: Mapping[str, str], folder: Path) -> Path:
+    """Plain writing, for tests of contents (planner's own `save` has its own tests)."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+    return folder

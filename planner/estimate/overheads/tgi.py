@@ -29,7 +29,7 @@ def overheads(model: ModelSpec, k: dict[str, float], *, tp: int, prefill_tokens:
         graphs_bytes=round(k["graph_bytes"]),
         deducted_graphs_bytes=0,
         runtime_bytes=round(runtime),
-        activation_formula=f"{prefill_tokens} prefill tokens × ({w.widest} + {k['hidden_copies']:g} × {w.hidden}) × 2 B "
+        activation_formula=f"{prefill_tokens} tokens × ({w.widest} + {k['hidden_copies']:g} × {w.hidden}) × 2 B "
         f"+ {experts / MIB:.0f} MiB of experts + {k['forward_fixed_bytes'] / MIB:.0f} MiB",
         graphs_formula=f"{k['graph_bytes'] / MIB:.0f} MiB for batches of 1 to 32",
         runtime_formula=f"{runtime / GIB:.2f} GiB of context, kernels{' and NCCL' if tp > 1 else ''}",

@@ -1,0 +1,416 @@
+"""Fit the calibration files from catalog/measurements, with leave-one-model-out validation.
+
+`python benchmarks/fit.py` rewrites catalog/calibration/*.yaml and prints the errors, fitted and
+cross-validated. Coefficients are those of `planner.estimate.ops`; each fit is a robust least-squares
+one on logarithms, pulled towards a prior (the wider scope's fit), so that a class with few rows
+moves little. Longer than other files because the table of fits and the fit itself belong together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import yaml
+
+from planner.estimate.deployment import Deployment, Workload
+from planner.estimate.efficiency import Fit
+from planner.estimate.ops import UNCALIBRATED
+from planner.estimate.schedulers import policy
+from planner.estimate.serving import flow_of
+from planner.estimate.shapes import shapes
+from planner.estimate.step import StepModel
+from planner.sources import catalog
+from planner.spec.calibration import Calibration
+from planner.spec.hardware import Machine
+from planner.spec.plan import Limits, Parallelism
+
+ROOT = Path(__file__).resolve().parent.parent
+MEASUREMENTS, CALIBRATION = ROOT / "catalog" / "measurements", ROOT / "catalog" / "calibration"
+Row = dict[str, Any]
+Array = Any
+
+HARDWARE = (
+    "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
+    "flop_fraction", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "gguf_flop", "moe_flop",
+    "tile_tokens", "expert_tile_tokens", "attention_flop_fraction", "link_fraction",
+)  # fmt: skip
+SERVING = (
+    "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "flop_fraction", "fp8_flop",
+    "fp4_flop", "dequant_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction",
+    "layer_s", "moe_layer_s", "step_s", "seq_s", "request_s", "activation_passes", "link_fraction", "link_latencies",
+)  # fmt: skip
+STATIC = tuple(k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop"))
+LOCAL = (
+    "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
+    "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
+)  # fmt: skip
+DELTA, NOISE = 0.15, 0.15
+FULL_WEIGHT_ROWS = 150
+"""More rows than these sharpen a fit no further: they share models, and so their errors."""
+LONE_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fit: whose rows, which coefficients move, from which earlier fit they start.
+
+    `hardware_from` takes the hardware's coefficients from another fit than the software's.
+    """
+
+    engine: str
+    scope: str
+    devices: tuple[str, ...]
+    free: tuple[str, ...]
+    start: tuple[str, str] | None = None
+    hardware_from: tuple[str, str] | None = None
+    sigma: float = 0.5
+    where: Callable[[Row], bool] = lambda row: True
+    row_engines: tuple[str, ...] = ()
+    emit_devices: bool = True
+    also: tuple[str, ...] = field(default=())
+    """Scopes that inherit this fit."""
+
+
+HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
+M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
+APPLE = (*M, *(f"{m}-{n}gpu" for m in M for n in (8, 14, 16, 24, 30, 32, 48, 60)))
+GEFORCE = ("rtx-3090", "rtx-4090", "rtx-4080-super", "rtx-5090", "rtx-5080", "rtx-5060-ti-16gb", "gb10")
+SERVERS = ("xeon-8375c", "epyc-9r14", "altra-q80")
+
+
+def _of(prefix: str, devices: Iterable[str]) -> tuple[str, ...]:
+    return tuple(d for d in devices if d.startswith(prefix))
+
+
+def _stable(row: Row) -> bool:
+    """Leaves out three Qwen3-32B FP8 rows that are faster than reading their KV cache in bf16 allows."""
+    return not (row["model"] == "Qwen/Qwen3-32B" and row["quantization"] == "fp8")
+
+
+PLANS = (
+    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC),
+    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
+    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
+    Plan("nim", "Hopper", ("h100-sxm",), SERVING, ("tensorrt_llm", "Hopper"), sigma=0.35, also=("cuda",)),
+    Plan(*HOPPER, ("h100-sxm", "h200-sxm"), SERVING, where=lambda r: _stable(r) and r["engine_version"] != "0.4", also=("cuda",)),
+    Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
+    Plan("vllm", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.25),
+    Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
+    Plan("vllm", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5),
+    Plan("vllm", "CDNA3", ("mi300x",), ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"), HOPPER, sigma=0.35, also=("CDNA4", "rocm")),
+    Plan("vllm", "Gaudi 2", ("gaudi2",), ("mem_fraction", "kv_fraction", "flop_fraction", "attention_flop_fraction", "layer_s", "seq_s"), HOPPER, sigma=0.5, also=("gaudi",)),
+    Plan("vllm", "Gaudi 3", ("gaudi3",), ("mem_fraction", "kv_fraction", "flop_fraction", "layer_s", "seq_s"), ("vllm", "Gaudi 2"), sigma=0.35),
+    Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7, emit_devices=False),
+    Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "Blackwell", _of("rtx-50", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.35),
+    Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7, emit_devices=False),
+    *(Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2) for n in range(1, 6)),
+    Plan("llamacpp", "rocm", ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"), LOCAL, ("llamacpp", "cuda"), sigma=0.5, emit_devices=False, also=("xpu",)),
+    Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
+    Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25),
+    Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
+    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, emit_devices=False),
+    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False),
+    Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan("llamacpp", "Ampere/embedded", ("jetson-orin-nano-8gb", "jetson-orin-nano-super"), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "cuda"), sigma=0.3, row_engines=("mlc",)),
+    Plan("llamacpp", "Blackwell/embedded", ("jetson-agx-thor",), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "Blackwell/integrated"), sigma=0.3, row_engines=("mlc",)),
+)  # fmt: skip
+
+
+# -- rows and what the model says of them ---------------------------------------------------------
+
+NUMBERS = ("tensor", "pipeline", "data", "concurrency", "input_tokens", "output_tokens", "context_tokens", "step_tokens")
+
+
+def read_rows(folder: Path = MEASUREMENTS) -> list[Row]:
+    """Every measured row; counts as integers, `value` in the unit that `metric` names."""
+    rows: list[Row] = []
+    for path in sorted(folder.glob("*.csv")):
+        with path.open(encoding="utf-8", newline="") as file:
+            found = csv.DictReader(file)
+            if "load" in (found.fieldnames or ()):
+                rows += [{**r, **{k: int(r[k] or 0) for k in NUMBERS}, "value": float(r["value"])} for r in found]
+    return [r for r in rows if r["metric"] in METRICS]
+
+
+METRICS = {
+    "ttft_ms_mean": "ttft", "prefill_s": "ttft", "prefill_tokens_per_s": "ttft",
+    "itl_ms_mean": "itl", "e2e_s": "itl", "decode_tokens_per_s": "itl",
+}  # fmt: skip
+
+
+class Book:
+    """Builds deployments for rows from the catalog, once each."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+        self._held: dict[tuple[object, ...], Deployment] = {}
+
+    def deployment(self, row: Row) -> Deployment:
+        """The deployment that `row` measured; limits wide enough never to bind but for the token budget."""
+        engine = "llamacpp" if row["engine"] == "mlc" else row["engine"]
+        key = (engine, *(row[k] for k in ("model", "accelerator", "quantization", "kv_cache_dtype", *NUMBERS[:3], "step_tokens")))
+        held = self._held.get(key)
+        if held is None:
+            c = self._source
+            n = row["tensor"] * row["pipeline"] * row["data"]
+            held = self._held[key] = Deployment(
+                model=c.model(row["model"]), quantization=c.format(row["quantization"]),
+                kv_format=c.kv_format(row["kv_cache_dtype"]), machine=self._machine(row["accelerator"], n),
+                engine=c.releases(engine)[0],
+                parallelism=Parallelism(tensor=row["tensor"], pipeline=row["pipeline"], data=row["data"]),
+                limits=Limits(
+                    max_model_len=1 << 17, max_num_seqs=4096, max_num_batched_tokens=row["step_tokens"],
+                    host_memory_bytes=0, disk_bytes=0, load_seconds=0.0, startup_budget_seconds=0,
+                    termination_grace_seconds=0,
+                ),
+            )  # fmt: skip
+        return held
+
+    def _machine(self, name: str, n: int) -> Machine:
+        c = self._source
+        if name in {cpu.id for cpu in c.cpus()}:
+            return Machine(label=name, accelerator=None, count=1, devices_per_node=1, cpu=c.cpu(name))
+        a = c.accelerator(name)
+        link, pcie, network = (c.interconnect(k) if k else None for k in (a.link, a.pcie, a.network))
+        return Machine(
+            label=f"{n}x{name}", accelerator=a, count=n, devices_per_node=a.devices_per_node, link=link, pcie=pcie,
+            network=network,
+        )  # fmt: skip
+
+    def pool_tokens(self, row: Row) -> int:
+        """Roughly what the KV pool of a row's engine held: nine tenths of memory, less weights and 5 GB."""
+        d = self.deployment(row)
+        s = shapes(d.model, d.quantization, row["tensor"], row["tensor"] * row["data"], None, None)
+        weights = s.quantized.bytes + s.plain.bytes + 2 * s.head.bytes + sum(e.experts * e.bytes for e in s.experts)
+        per_token = sum(a.kv_elements for a in s.attention if not a.window) * d.kv_format.bits / 8
+        memory = d.machine.accelerator.usable_memory_bytes if d.machine.accelerator else 0
+        free = (0.9 * memory - 5e9) * row["pipeline"] - weights
+        return int(max(free / max(per_token, 1.0), row["input_tokens"] + row["output_tokens"]))
+
+
+class Data:
+    """Rows, grouped so that a prediction of all of them is a few array operations."""
+
+    def __init__(self, rows: list[Row], book: Book) -> None:
+        self.rows, self._book = rows, book
+        self.truth = np.array([r["value"] for r in rows])
+        groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+        for i, row in enumerate(rows):
+            groups[id(book.deployment(row)), row["load"], row["metric"]].append(i)
+        self._groups = list(groups.items())
+        self._pools = [book.pool_tokens(r) if r["load"] == "closed_loop" else 0 for r in rows]
+        self.weight = np.array([_weight(r) for r in rows])
+
+    def predict(self, coefficients: dict[str, float]) -> Array:
+        """What the estimator says of each row, in the row's own unit."""
+        out = np.zeros(len(self.rows))
+        fit = Fit(coefficients, "fitted", "", "")
+        flows: dict[tuple[int, int, int, int], Any] = {}
+        for (_, load, metric), at in self._groups:
+            rows = [self.rows[i] for i in at]
+            d = self._book.deployment(rows[0])
+            step = StepModel(d, Calibration(), fit=fit)
+            if load != "closed_loop":
+                out[at] = _predict(step, load, metric, rows)
+                continue
+            for i, row in zip(at, rows, strict=True):
+                key = (id(d), row["concurrency"], row["input_tokens"], row["output_tokens"])
+                if key not in flows:
+                    work = Workload(row["input_tokens"], row["output_tokens"], row["concurrency"])
+                    flows[key] = flow_of(step, policy(d, work, self._pools[i]), work, row["data"])
+                out[i] = 1e3 * (flows[key].ttft_s if metric.startswith("ttft") else flows[key].itl_s)
+        return out
+
+    def residuals(self, coefficients: dict[str, float]) -> Array:
+        """ln(predicted time / measured time) of each row."""
+        sign = np.array([-1.0 if r["metric"].endswith("per_s") else 1.0 for r in self.rows])
+        return sign * np.log(self.predict(coefficients) / self.truth)
+
+    def part(self, keep: Callable[[Row], bool]) -> Data:
+        """The rows that `keep` holds for."""
+        return Data([r for r in self.rows if keep(r)], self._book)
+
+
+def _weight(row: Row) -> float:
+    if row["load"] == "closed_loop" and row["metric"].startswith("ttft"):
+        return 0.3  # queueing noise says little about kernels
+    return 3.0 if row["engine_version"] == "0.26.0" else 1.0
+
+
+def _predict(step: StepModel, load: str, metric: str, rows: list[Row]) -> Array:
+    def column(name: str) -> Any:
+        return np.array([float(r[name]) for r in rows])
+
+    batch, isl, osl = column("concurrency"), column("input_tokens"), column("output_tokens")
+    if metric == "decode_tokens_per_s":
+        return batch / step.decode_s(batch, column("context_tokens") + osl / 2)
+    if metric == "prefill_tokens_per_s":
+        chunk = np.minimum(column("step_tokens"), batch * isl)
+        prompt = np.minimum(chunk, isl)
+        seconds = step.chunk_s(chunk, prompt, column("context_tokens") + (isl - prompt) / 2)
+        return chunk / seconds
+    decode = step.decode_s(batch, isl + osl / 2)
+    if metric == "itl_ms_mean":
+        return 1e3 * decode
+    tokens = np.minimum(column("step_tokens"), batch * isl)
+    sweep = step.mixed_s(0.0 * batch, isl, tokens, isl) * batch * isl / tokens
+    return {"prefill_s": sweep, "ttft_ms_mean": 1e3 * sweep, "e2e_s": sweep + (osl - 1) * decode}[metric]
+
+
+# -- the fit --------------------------------------------------------------------------------------
+
+
+def solve(data: Data, free: tuple[str, ...], prior: dict[str, float], sigma: float, rounds: int = 10) -> dict[str, float]:
+    """Levenberg-Marquardt on the logarithms of `free`, pseudo-Huber loss, prior of width `sigma`."""
+    if not free or not data.rows:
+        return dict(prior)
+    start = np.log([prior[k] for k in free])
+    noise = NOISE**2 * max(1.0, len(data.rows) / FULL_WEIGHT_ROWS)
+
+    def values(t: Array) -> dict[str, float]:
+        return {**prior, **{k: float(np.exp(x)) for k, x in zip(free, t, strict=True)}}
+
+    def cost(r: Array, t: Array) -> float:
+        loss = 2 * DELTA**2 * (np.sqrt(1 + (r / DELTA) ** 2) - 1)
+        return float((data.weight * loss).sum() / noise + (((t - start) / sigma) ** 2).sum())
+
+    t, damping = start.copy(), 1e-2
+    r = data.residuals(values(t))
+    best = cost(r, t)
+    for _ in range(rounds):
+        slopes = np.empty((len(r), len(free)))
+        for j in range(len(free)):
+            moved = t.copy()
+            moved[j] += 0.02
+            slopes[:, j] = (data.residuals(values(moved)) - r) / 0.02
+        w = data.weight / np.sqrt(1 + (r / DELTA) ** 2) / noise
+        curve = (slopes * w[:, None]).T @ slopes + np.eye(len(free)) / sigma**2
+        gradient = slopes.T @ (w * r) + (t - start) / sigma**2
+        for _ in range(6):
+            move = np.clip(-np.linalg.solve(curve + damping * np.diag(np.diag(curve)), gradient), -0.7, 0.7)
+            tried = data.residuals(values(t + move))
+            if cost(tried, t + move) < best:
+                break
+            damping *= 6
+        else:
+            break
+        t, r = t + move, tried
+        gain, best, damping = best - cost(r, t), cost(r, t), max(damping / 6, 1e-4)
+        if gain < 1e-3 * best:
+            break
+    return values(t)
+
+
+def validate(data: Data, plan: Plan, prior: dict[str, float]) -> tuple[Array, str]:
+    """Residuals of each row by a fit that has not seen its model (or, with one model, its fold)."""
+    models = sorted({r["model"] for r in data.rows})
+    how = "leave one model out"
+    fold_of: dict[int, object] = {i: r["model"] for i, r in enumerate(data.rows)}
+    if len(models) < 2:
+        devices = sorted({r["accelerator"] for r in data.rows})
+        how = "leave one device out" if len(devices) > 1 else "five folds"
+        for i, r in enumerate(data.rows):
+            fold_of[i] = r["accelerator"] if len(devices) > 1 else (r["concurrency"] + r["context_tokens"]) % 97 % LONE_FOLDS
+    out = np.zeros(len(data.rows))
+    for fold in sorted({str(v) for v in fold_of.values()}):
+        inside = [i for i in fold_of if str(fold_of[i]) == fold]
+        held = {id(data.rows[i]) for i in inside}
+        rest = data.part(lambda row, held=held: id(row) not in held)  # type: ignore[misc]
+        coefficients = solve(rest, plan.free, prior, plan.sigma, rounds=5)
+        out[inside] = data.part(lambda row, held=held: id(row) in held).residuals(coefficients)  # type: ignore[misc]
+    return out, how
+
+
+# -- writing --------------------------------------------------------------------------------------
+
+
+def band_rows(plan: Plan, data: Data, errors: Array, how: str, date: str) -> list[dict[str, object]]:
+    """80 % bands per metric for the plan's scope and for each device that has rows."""
+    bands: list[dict[str, object]] = []
+    for scope in (plan.scope, *sorted({r["accelerator"] for r in data.rows} if plan.emit_devices else ())):
+        for metric in ("ttft", "itl"):
+            of = [
+                -e for r, e in zip(data.rows, errors, strict=True)
+                if METRICS[r["metric"]] == metric and scope in (plan.scope, r["accelerator"])
+            ]  # fmt: skip
+            if len(of) < 4:
+                continue
+            low, high = (float(np.exp(np.percentile(of, p))) for p in (10, 90))
+            bands.append({
+                "metric": metric, "engine": plan.engine, "scope": scope, "low": round(min(low, 0.95), 3),
+                "high": round(max(high, 1.05), 3), "n": len(of), "basis": "fitted",
+                "provenance": {"source": "catalog/measurements", "date": date, "basis": "derived", "note": f"80 % of residuals, {how}"},
+            })  # fmt: skip
+    return [b for i, b in enumerate(bands) if (b["metric"], b["scope"]) not in {(x["metric"], x["scope"]) for x in bands[:i]}]
+
+
+def entry(plan: Plan, scope: str, values: dict[str, float], basis: str, n: int, date: str, how: str) -> dict[str, object]:
+    """One `Efficiency` as YAML."""
+    return {
+        "engine": plan.engine, "scope": scope, "basis": basis,
+        "coefficients": {k: float(f"{v:.4g}") for k, v in values.items()},
+        "provenance": {
+            "source": "benchmarks/fit.py over catalog/measurements", "date": date, "basis": "derived",
+            "note": f"{n} rows of {', '.join(sorted(plan.devices)) or 'no device'}; {how}" if n else how,
+        },
+    }  # fmt: skip
+
+
+def summary(label: str, data: Data, errors: Array) -> None:
+    """Print mean and median absolute error per metric."""
+    for metric in sorted({r["metric"] for r in data.rows}):
+        e = np.array([abs(np.expm1(x)) for r, x in zip(data.rows, errors, strict=True) if r["metric"] == metric])
+        print(f"  {label:<10} {metric:<22} n {len(e):4d}  mean {e.mean():6.1%}  median {np.median(e):6.1%}")
+
+
+def run(source: Any, date: str, only: str | None = None, write: bool = True) -> None:
+    """All fits in order; files by engine."""
+    rows, book = read_rows(), Book(source)
+    fits: dict[tuple[str, str], dict[str, float]] = {}
+    files: dict[str, dict[str, list[dict[str, object]]]] = defaultdict(lambda: {"efficiencies": [], "bands": []})
+    for plan in PLANS:
+        prior = dict(fits[plan.start]) if plan.start else dict(UNCALIBRATED)
+        if plan.hardware_from:
+            prior.update({k: fits[plan.hardware_from][k] for k in HARDWARE})
+        engines = plan.row_engines or (plan.engine,)
+        mine = [r for r in rows if r["engine"] in engines and r["accelerator"] in plan.devices and plan.where(r)]
+        data = Data(mine, book)
+        values = fits[plan.engine, plan.scope] = solve(data, plan.free, prior, plan.sigma)
+        out, how, basis = files[plan.engine], "composed of other fits", "inherited"
+        if mine:
+            print(f"{plan.engine} / {plan.scope}: {len(mine)} rows")
+            summary("fitted", data, data.residuals(values))
+            errors, how = validate(data, plan, prior)
+            summary("validated", data, errors)
+            basis = "fitted"
+            out["bands"] += band_rows(plan, data, errors, how, date)
+        scopes = {plan.scope: basis, **dict.fromkeys(plan.also, "inherited")}
+        if plan.emit_devices:
+            scopes.update({r["accelerator"]: basis for r in mine})
+        out["efficiencies"] += [entry(plan, s, values, b, len(mine), date, how) for s, b in scopes.items()]
+    if write:
+        CALIBRATION.mkdir(exist_ok=True)
+        for engine, document in files.items():
+            head = f"# Fitted by benchmarks/fit.py; the coefficients are explained in planner/estimate/ops.py.\nschema: 1\n"
+            text = yaml.safe_dump(cast(dict[str, object], dict(document)), sort_keys=False, width=160, default_flow_style=None)
+            (CALIBRATION / f"{engine}.yaml").write_text(head + text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--date", required=True, help="ISO date that the calibration files carry")
+    parser.add_argument("--dry-run", action="store_true", help="print the errors, write nothing")
+    arguments = parser.parse_args()
+    run(catalog.load(), arguments.date, write=not arguments.dry_run)

@@ -1,0 +1,149 @@
+"""Configs become specs by their model_type, and wrong ones say what is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from planner.errors import FormatError, UnknownNameError
+from planner.estimate.tensors import parameter_count
+from planner.sources.hf_config import known_architectures, parse_config
+from planner.spec.base import Provenance
+
+SOURCE = Provenance(source="https://huggingface.co/org/model", date="2026-11-24", basis="spec")
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 14336,
+    "vocab_size": 128256,
+    "max_position_embeddings": 8192,
+}
+
+
+def parse(**changes: Any) -> Any:
+    return parse_config({**LLAMA, **changes}, id="org/model", provenance=SOURCE)
+
+
+def test_llama_3_8b_has_the_published_parameters() -> None:
+    model = parse()
+    assert parameter_count(model) == 8_030_261_248
+    assert (model.context_length, model.quantization, model.n_layers) == (8192, "bf16", 32)
+
+
+def test_an_unknown_architecture_is_named_with_the_nearest_known() -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown architecture 'lama'; nearest: .*llama") as caught:
+        parse(model_type="lama")
+    assert caught.value.kind == "architecture"
+
+
+def test_a_config_without_model_type_is_refused() -> None:
+    with pytest.raises(FormatError, match="lacks model_type"):
+        parse(model_type="")
+
+
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "vocab_size", "intermediate_size"])
+def test_a_missing_key_is_named(key: str) -> None:
+    with pytest.raises(FormatError, match=key):
+        parse_config({k: v for k, v in LLAMA.items() if k != key}, id="m", provenance=SOURCE)
+
+
+@pytest.mark.parametrize("value", ["many", -1, 0, 1.5, True, 1 << 60, [32]])
+def test_an_impossible_number_is_refused(value: object) -> None:
+    with pytest.raises(FormatError, match="num_hidden_layers"):
+        parse(num_hidden_layers=value)
+
+
+def test_heads_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(FormatError, match="do not divide"):
+        parse(num_key_value_heads=5)
+
+
+@pytest.mark.parametrize(
+    ("quantization", "expected", "group"),
+    [
+        ({"quant_method": "fp8", "weight_block_size": [128, 128]}, "fp8-block", None),
+        ({"quant_method": "fp8", "activation_scheme": "static"}, "fp8", None),
+        ({"quant_method": "fp8", "activation_scheme": "dynamic"}, "fp8-dynamic", None),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "awq", 128),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, "gptq-int4", 128),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, "gptq-int8", 0),
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb-nf4", 64),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8", None),
+        ({"quant_method": "mxfp4"}, "mxfp4", 32),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4", 16),
+        ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", None),
+    ],
+)
+def test_a_checkpoints_own_quantization_is_read(quantization: object, expected: str, group: int | None) -> None:
+    model = parse(quantization_config=quantization)
+    assert (model.quantization, model.quantization_group_size) == (expected, group)
+
+
+@pytest.mark.parametrize(
+    ("weights", "activations", "expected"),
+    [
+        ({"num_bits": 8, "type": "float", "strategy": "channel"}, {"dynamic": True}, "fp8-dynamic"),
+        ({"num_bits": 8, "type": "float", "strategy": "tensor"}, {"dynamic": False}, "fp8"),
+        ({"num_bits": 8, "type": "float", "strategy": "block"}, {"dynamic": True}, "fp8-block"),
+        ({"num_bits": 8, "type": "int", "strategy": "channel"}, {"dynamic": True}, "int8-w8a8"),
+        ({"num_bits": 8, "type": "int", "strategy": "channel"}, None, "int8-w8a16"),
+        ({"num_bits": 4, "type": "int", "group_size": 128}, None, "gptq-int4"),
+        ({"num_bits": 4, "type": "float", "group_size": 16}, {"num_bits": 4}, "nvfp4"),
+    ],
+)
+def test_compressed_tensors_schemes_are_told_apart(
+    weights: dict[str, object], activations: dict[str, object] | None, expected: str
+) -> None:
+    group = {"weights": weights, "input_activations": activations, "targets": ["Linear"]}
+    config = {"quant_method": "compressed-tensors", "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+    assert parse(quantization_config=config).quantization == expected
+
+
+def test_an_unknown_quantization_method_is_an_error() -> None:
+    with pytest.raises(UnknownNameError, match="quantization method 'hqq'"):
+        parse(quantization_config={"quant_method": "hqq"})
+
+
+def test_ignored_modules_become_roles_and_layers() -> None:
+    config = {
+        "quant_method": "fp8",
+        "weight_block_size": [128, 128],
+        "modules_to_not_convert": [
+            "lm_head",
+            "self_attn.o_proj",
+            "model.layers.0.mlp.down_proj",
+            "model.layers.1.mlp.down_proj",
+        ],
+    }
+    assert parse(quantization_config=config).unquantized == ("attn_output", "ffn_down[0-1]")
+
+
+def test_regular_expressions_of_compressed_tensors_are_matched() -> None:
+    group = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}, "input_activations": {"dynamic": True}}
+    config = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": group},
+        "ignore": ["re:.*self_attn.*", "lm_head"],
+    }
+    assert parse(quantization_config=config).unquantized == ("attn_k", "attn_output", "attn_q", "attn_v")
+
+
+def test_a_window_longer_than_the_context_is_none() -> None:
+    model = parse(model_type="mistral", sliding_window=262144)
+    assert model.layers[0].mixers[0].window_tokens is None
+    assert parse(model_type="mistral", sliding_window=4096).layers[0].mixers[0].window_tokens == 4096
+
+
+def test_overrides_win() -> None:
+    model = parse_config(LLAMA, id="m", provenance=SOURCE, family="llama3", license="llama3")
+    assert (model.family, model.license) == ("llama3", "llama3")
+
+
+def test_every_known_architecture_refuses_an_empty_config() -> None:
+    for name in known_architectures():
+        with pytest.raises(FormatError):
+            parse_config({"model_type": name}, id="m", provenance=SOURCE)
