@@ -38,15 +38,15 @@ Array = Any
 
 HARDWARE = (
     "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
-    "flop_fraction", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "gguf_flop", "moe_flop",
+    "narrow_kv", "flop_fraction", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "gguf_flop", "moe_flop",
     "tile_tokens", "expert_tile_tokens", "attention_flop_fraction", "link_fraction",
 )  # fmt: skip
 SERVING = (
-    "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "flop_fraction", "fp8_flop",
-    "fp4_flop", "dequant_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction",
+    "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
+    "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction",
     "layer_s", "moe_layer_s", "step_s", "seq_s", "request_s", "activation_passes", "link_fraction", "link_latencies",
 )  # fmt: skip
-STATIC = tuple(k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop"))
+STATIC = tuple(k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop"))
 LOCAL = (
     "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
     "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
@@ -119,7 +119,9 @@ PLANS = (
     Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
     Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, emit_devices=False),
-    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False),
+    Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3),
+    Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3),
     Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
     Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False),
     Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
@@ -246,7 +248,9 @@ class Data:
 def _weight(row: Row) -> float:
     if row["load"] == "closed_loop" and row["metric"].startswith("ttft"):
         return 0.3  # queueing noise says little about kernels
-    return 3.0 if row["engine_version"] == "0.26.0" else 1.0
+    if row["load"] == "closed_loop" and row["output_tokens"] <= 128:
+        return 0.3  # how clients group decides these
+    return 5.0 if row["engine_version"] == "0.26.0" else 1.0
 
 
 def _predict(step: StepModel, load: str, metric: str, rows: list[Row]) -> Array:
@@ -389,7 +393,7 @@ def run(source: Any, date: str, only: str | None = None, write: bool = True) -> 
         data = Data(mine, book)
         values = fits[plan.engine, plan.scope] = solve(data, plan.free, prior, plan.sigma)
         out, how, basis = files[plan.engine], "composed of other fits", "inherited"
-        if mine:
+        if mine and (only is None or f"{plan.engine}/{plan.scope}".startswith(only)):
             print(f"{plan.engine} / {plan.scope}: {len(mine)} rows")
             summary("fitted", data, data.residuals(values))
             errors, how = validate(data, plan, prior)

@@ -46,7 +46,7 @@ class Candidate:
         p = self.parallelism
         layout = "".join(
             f" {name}{n}"
-            for name, n in (("TP", p.tensor), ("PP", p.pipeline), ("DP", p.data), ("×", p.replicas))
+            for name, n in (("TP", p.tensor), ("PP", p.pipeline), ("DP", p.data), ("EP", p.expert), ("×", p.replicas))
             if n > 1
         )
         kv = "" if self.kv_name == "auto" else f" KV {self.kv_name}"
@@ -107,7 +107,8 @@ def enumerate_candidates(
                 refused.append(Rejection(candidate=label, reason=kernel, rule="kernel"))
                 continue
             support, native = kernel
-            if checkpoint is None and support.checkpoint_only and quantization.needs_checkpoint:
+            own = quantization.id == brief.model.quantization
+            if checkpoint is None and not own and support.checkpoint_only and quantization.needs_checkpoint:
                 reason = f"no published {quantization.id} checkpoint of {brief.model.id} is known"
                 if brief.request.quantization is None:
                     refused.append(Rejection(candidate=label, reason=reason, rule="checkpoint"))

@@ -52,14 +52,22 @@ def sequences_per_engine(candidate: Candidate, brief: Brief) -> int:
     return max(1, ceil_div(brief.workload.concurrency, layout.replicas * layout.data))
 
 
-def deploy(candidate: Candidate, brief: Brief, context_tokens: int, *, engine_defaults: bool = False) -> Deployment:
-    """`candidate` with its limits resolved for `context_tokens`.
+def deploy(
+    candidate: Candidate,
+    brief: Brief,
+    context_tokens: int,
+    *,
+    sequences: int | None = None,
+    engine_defaults: bool = False,
+) -> Deployment:
+    """`candidate` with its limits resolved for `context_tokens` and `sequences` at once.
 
     `engine_defaults` leaves what the request does not fix to the engine's own defaults (as
     `planner estimate` does); otherwise the planned load fixes them.
     """
     request = brief.request
-    sequences = request.max_num_seqs if engine_defaults else sequences_per_engine(candidate, brief)
+    if sequences is None:
+        sequences = request.max_num_seqs if engine_defaults else sequences_per_engine(candidate, brief)
     limits = resolve_limits(
         brief.model,
         candidate.quantization,
@@ -70,8 +78,10 @@ def deploy(candidate: Candidate, brief: Brief, context_tokens: int, *, engine_de
         max_num_seqs=sequences,
         context_tokens=context_tokens,
         input_tokens=request.input_tokens,
+        output_tokens=request.output_tokens,
         gpu_memory_utilization=request.gpu_memory_utilization,
         max_num_batched_tokens=request.max_num_batched_tokens,
+        kv_bits=candidate.kv_format.bits,
     )
     return Deployment(
         model=brief.model,
@@ -87,23 +97,30 @@ def deploy(candidate: Candidate, brief: Brief, context_tokens: int, *, engine_de
 
 
 def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Assessment | Misfit:
-    """Memory and quick speed of `candidate` at the largest context, up to the preferred, that fits."""
-    deployment = deploy(candidate, brief, brief.context_tokens)
-    memory = ledger(deployment)
-    if not is_whole(memory, brief) and brief.min_context_tokens < brief.context_tokens:
-        context = _smaller_context(candidate, brief, memory)
-        smaller = deploy(candidate, brief, context)
-        tried = ledger(smaller)
-        if tried.fits and (not memory.fits or is_whole(tried, brief)):
-            deployment, memory = smaller, tried
+    """Memory and quick speed of `candidate`, with the most generous limits that keep it whole.
+
+    The preferred context comes first, then a smaller one; engines that reserve a context per slot
+    then try fewer slots. Failing all, what fits at all; failing that, the nearest miss.
+    """
+    best: tuple[Deployment, MemoryLedger] | None = None
+    for sequences, context in _attempts(candidate, brief):
+        deployment = deploy(candidate, brief, context, sequences=sequences)
+        memory = ledger(deployment)
+        if is_whole(memory, brief):
+            best = deployment, memory
+            break
+        if best is None or (memory.fits and not best[1].fits) or _misses_by_less(memory, best[1]):
+            best = deployment, memory
+        shorter = _smaller_context(brief, memory)
+        if candidate.release.engine not in LAYER_SPLIT_ENGINES and shorter < context:
+            smaller = deploy(candidate, brief, shorter, sequences=sequences)
+            tried = ledger(smaller)
+            if tried.fits:
+                best = smaller, tried
+    assert best is not None
+    deployment, memory = best
     if not memory.fits:
-        reason = f"needs {gib(memory.shortfall_bytes)} more per device"
-        if candidate.release.engine not in LAYER_SPLIT_ENGINES and memory.bytes_of("kv_cache") > 0:
-            reason = (
-                f"one request of {deployment.limits.max_model_len:,} tokens does not fit the KV cache of "
-                f"{memory.kv_cache_tokens:,}"
-            )
-        return Misfit(candidate, deployment, memory, reason)
+        return Misfit(candidate, deployment, memory, _why_not(candidate, deployment, memory))
     ttft_s, itl_s, rate = quick(deployment, brief.workload, calibration, memory.kv_cache_tokens)
     return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
 
@@ -113,8 +130,29 @@ def is_whole(memory: MemoryLedger, brief: Brief) -> bool:
     return memory.fits and (brief.machine.accelerator is None or memory.offloaded_layers == memory.total_layers)
 
 
-def _smaller_context(candidate: Candidate, brief: Brief, memory: MemoryLedger) -> int:
-    if candidate.release.engine in LAYER_SPLIT_ENGINES:
-        return brief.min_context_tokens
+def _attempts(candidate: Candidate, brief: Brief) -> list[tuple[int, int]]:
+    """(sequences at once, context) to try, most generous first."""
+    wanted = sequences_per_engine(candidate, brief)
+    if candidate.release.engine not in LAYER_SPLIT_ENGINES:
+        return [(wanted, brief.context_tokens)]
+    contexts = list(dict.fromkeys((brief.context_tokens, brief.min_context_tokens)))
+    slots = [wanted] if brief.request.max_num_seqs is not None else [n for n in (wanted, 4, 1) if n <= wanted]
+    return [(n, context) for n in dict.fromkeys(slots) for context in contexts]
+
+
+def _smaller_context(brief: Brief, memory: MemoryLedger) -> int:
     largest = memory.largest_context_tokens // CONTEXT_STEP_TOKENS * CONTEXT_STEP_TOKENS
     return min(brief.context_tokens, max(brief.min_context_tokens, largest))
+
+
+def _misses_by_less(memory: MemoryLedger, other: MemoryLedger) -> bool:
+    return not memory.fits and not other.fits and memory.shortfall_bytes < other.shortfall_bytes
+
+
+def _why_not(candidate: Candidate, deployment: Deployment, memory: MemoryLedger) -> str:
+    if candidate.release.engine not in LAYER_SPLIT_ENGINES and memory.bytes_of("kv_cache") > 0:
+        return (
+            f"one request of {deployment.limits.max_model_len:,} tokens does not fit the KV cache of "
+            f"{memory.kv_cache_tokens:,}"
+        )
+    return f"needs {gib(memory.shortfall_bytes)} more per device"

@@ -6,11 +6,15 @@ strengths or weights: those are in `catalog/guide.yaml`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from planner.advise.situation import PERSONAL_CONCURRENCY, Situation
 from planner.spec.request import Requirement
 from planner.units import gib
+
+_GGUF_NAME = re.compile(r"gguf|i?q\d_", re.IGNORECASE)
+"""gguf:Q4_K_M, and the short names that people use (Q4_K_M, IQ4_XS)."""
 
 Inputs = dict[str, str]
 Predicate = Callable[[Situation], Inputs | None]
@@ -72,9 +76,9 @@ def objective_cost(s: Situation) -> Inputs | None:
 @predicate
 def gguf_only(s: Situation) -> Inputs | None:
     """Nothing but GGUF is left of the weight formats."""
-    asked = (s.request.quantization or "").casefold()
-    if s.quantization_kinds == {"gguf"} or (not s.quantization_kinds and asked.startswith("gguf")):
-        return {"quantization": s.request.quantization or "gguf"}
+    asked = s.request.quantization or ""
+    if s.quantization_kinds == {"gguf"} or (not s.quantization_kinds and _GGUF_NAME.match(asked)):
+        return {"quantization": asked or "gguf"}
     return None
 
 

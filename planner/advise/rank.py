@@ -20,14 +20,16 @@ QUALITY_PRICE = 0.15
 """Utility lost per percent of perplexity (`quality_rank`): a lossier format must be 11 % faster for each."""
 UNPUBLISHED_PRICE = 0.25
 """Utility lost by weights that nobody is known to publish: quantized while loading, or by the user."""
+CONTEXT_PRICE = 0.2
+"""Utility lost per halving of the context below the preferred one."""
 DEVICE_PRICE = 0.02
 """Utility lost per doubling of devices when nothing else tells two candidates apart."""
 
 
-def slo_ratio(assessment: Assessment, brief: Brief) -> float:
-    """How far the worse of TTFT and ITL exceeds its target; 1 or less means both are met."""
-    ttft = assessment.ttft_s * 1000 * _tail(brief) / brief.ttft_ms
-    return max(ttft, assessment.itl_s * 1000 / brief.itl_ms)
+def missed_targets(assessment: Assessment, brief: Brief) -> int:
+    """How many of the two targets the quick look misses."""
+    ttft_missed = assessment.ttft_s * 1000 * _tail(brief) > brief.ttft_ms
+    return int(ttft_missed) + int(assessment.itl_s * 1000 > brief.itl_ms)
 
 
 def _tail(brief: Brief) -> float:
@@ -45,6 +47,7 @@ def utility(assessment: Assessment, brief: Brief) -> float:
     frugal = -DEVICE_PRICE * math.log2(max(1, devices))
     rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
     quality = -QUALITY_PRICE * rank - (0.0 if _published(candidate, brief) else UNPUBLISHED_PRICE)
+    quality -= CONTEXT_PRICE * math.log2(brief.context_tokens / assessment.deployment.limits.max_model_len)
     match brief.objective:
         case "throughput":
             return speed + quality + frugal
@@ -53,7 +56,7 @@ def utility(assessment: Assessment, brief: Brief) -> float:
         case "cost":
             return speed - math.log2(max(1, devices)) + quality
         case "quality":
-            return -10 * rank + 0.1 * speed + frugal
+            return -10 * rank + 0.1 * (speed + quality) + frugal
 
 
 def _published(candidate: Candidate, brief: Brief) -> bool:
@@ -65,9 +68,11 @@ def _published(candidate: Candidate, brief: Brief) -> bool:
 
 
 def score(assessment: Assessment, brief: Brief) -> float:
-    """One number to sort by: meeting the targets first, then keeping all layers on the device, then utility."""
-    excess = slo_ratio(assessment, brief)
-    penalty = 0.0 if excess <= 1 else 100 + 10 * math.log2(excess)
+    """One number to sort by: meeting the targets first, then keeping all layers on the device, then utility.
+
+    Where no candidate meets a target, all lose the same for it, so that the objective still decides.
+    """
+    penalty = 100.0 * missed_targets(assessment, brief)
     penalty += 0.0 if is_whole(assessment.memory, brief) else 10.0
     return utility(assessment, brief) - penalty
 

@@ -10,22 +10,19 @@ from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief
 from planner.advise.configure import configure, meets_targets
-from planner.advise.guide import apply_guide
+from planner.advise.consult import consult_guide
 from planner.advise.rank import ordered, score
 from planner.advise.remedies import remedies
 from planner.advise.resolve import resolved
-from planner.advise.situation import Situation
 from planner.advise.survey import Survey, survey
 from planner.errors import InfeasibleError
 from planner.spec.plan import Configuration, Plan, Reason, Rejection, TraceStep
 from planner.version import __version__
 
 if TYPE_CHECKING:
-    from planner.advise.candidates import Candidate
     from planner.advise.evaluate import Assessment
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
-    from planner.spec.engine import EngineRelease
 
 FINALISTS = 6
 """Candidates of the chosen engine that are simulated in full."""
@@ -55,27 +52,6 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
         cautions=tuple(dict.fromkeys(cautions)),
         resolved=resolved(brief, pool[0].candidate.release, catalog.calibration),
     )
-
-
-def consult_guide(catalog: Catalog, brief: Brief, found: Survey) -> Verdict:
-    """What the decision guide says, given what physics leaves."""
-    status = found.engines()
-    releases: dict[str, EngineRelease] = {c.release.engine: c.release for c in _all_candidates(found)}
-    for engine in status:
-        releases.setdefault(engine, catalog.releases(engine)[0])
-    situation = Situation(
-        request=brief.request,
-        model=brief.model,
-        machine=brief.machine,
-        concurrency=brief.workload.concurrency,
-        objective=brief.objective,
-        policy=brief.request.policy,
-    )
-    return apply_guide(catalog.guide(), situation, releases, status)
-
-
-def _all_candidates(found: Survey) -> list[Candidate]:
-    return [a.candidate for a in found.fitting] + [m.candidate for m in found.misfits]
 
 
 def _finals(catalog: Catalog, brief: Brief, pool: list[Assessment]) -> tuple[Configuration, list[Configuration]]:
@@ -170,11 +146,13 @@ def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
 
 def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict) -> InfeasibleError:
     ladder = remedies(catalog, brief)
-    why = [s.outcome for s in verdict.steps if s.strength in ("physics", "policy", "require")]
     status = {engine: reason for engine, reason in found.engines().items() if reason}
-    told = "; ".join(f"{engine}: {reason}" for engine, reason in status.items()) or "; ".join(why)
+    told = [f"{engine}: {reason}" for engine, reason in status.items()]
+    told += [s.outcome for s in verdict.steps if s.strength in ("policy", "require") and s.engine not in status]
     return InfeasibleError(
-        f"{brief.model.id} cannot be served on {brief.machine.label} as asked ({told})", ladder, _rejections(found)
+        f"{brief.model.id} cannot be served on {brief.machine.label} as asked ({'; '.join(dict.fromkeys(told))})",
+        ladder,
+        _rejections(found),
     )
 
 

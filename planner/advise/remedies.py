@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief, make_brief
 from planner.advise.command import command
-from planner.advise.rank import ordered, slo_ratio
+from planner.advise.consult import consult_guide
+from planner.advise.rank import ordered, missed_targets
 from planner.advise.survey import Survey, survey
 from planner.errors import PlannerError
 from planner.sources.machines import resolve_machine
@@ -96,8 +97,9 @@ def _fewer_users(catalog: Catalog, brief: Brief) -> Iterator[tuple[str, Request]
         middle = (low + high) // 2
         request = brief.request.model_copy(update={"concurrency": middle})
         tried = make_brief(request, brief.model, brief.machine)
-        best = _best(survey(catalog, tried), tried)
-        if best is not None and slo_ratio(best, tried) <= 1:
+        found = survey(catalog, tried)
+        best = _best(found, tried, consult_guide(catalog, tried, found).engine)
+        if best is not None and missed_targets(best, tried) == 0:
             low = middle
         else:
             high = middle
@@ -120,16 +122,18 @@ def _tried(catalog: Catalog, brief: Brief, action: str, request: Request, too_sl
         if request.gpus != brief.request.gpus or request.ram != brief.request.ram:
             machine = resolve_machine(catalog, request.gpus or machine.label, request.ram)
         changed = make_brief(request, brief.model, machine)
-        best = _best(survey(catalog, changed), changed)
+        found = survey(catalog, changed)
+        best = _best(found, changed, consult_guide(catalog, changed, found).engine)
     except PlannerError:
         return None  # the variation is itself refused: no way out
-    if best is None or (too_slow and slo_ratio(best, changed) > 1):
+    if best is None or (too_slow and missed_targets(best, changed)):
         return None
     return _remedy(action, request, best)
 
 
-def _best(found: Survey, brief: Brief) -> Assessment | None:
-    front = ordered(list(found.fitting), brief)
+def _best(found: Survey, brief: Brief, engine: str | None) -> Assessment | None:
+    """What `recommend` would choose: the guide's engine, the objective's best."""
+    front = ordered([a for a in found.fitting if a.candidate.release.engine == engine], brief)
     return front[0] if front else None
 
 

@@ -95,16 +95,11 @@ def place(shape: Shape, room: int, count: int, single_first: bool, most: int | N
             loads = even_split(shape, used)
             if all(load.total <= room for load in loads):
                 return Placement(loads, host_load(shape, 0), n, n)
-    low, high = 1, wanted
-    best: Placement | None = None
-    while low <= high:  # fewer layers always fit where more do
-        middle = (low + high + 1) // 2
-        filled = _filled(shape, n - middle, count, room)
-        if filled is None:
-            high = middle - 1
-        else:
-            best, low = Placement(filled, host_load(shape, n - middle), middle, n), middle + 1
-    return best or Placement((), host_load(shape, n), 0, n)
+    loads = _filled(shape, n - wanted, count, room)
+    on_gpu = sum(load.layers for load in loads)
+    if not on_gpu:
+        return Placement((), host_load(shape, n, towers=True), 0, n)
+    return Placement(loads, host_load(shape, n - on_gpu, towers=not loads[0].total), on_gpu, n)
 
 
 def even_split(shape: Shape, count: int) -> tuple[Load, ...]:
@@ -113,34 +108,31 @@ def even_split(shape: Shape, count: int) -> tuple[Load, ...]:
     return tuple(shape.load(cuts[i], cuts[i + 1], count, i == 0) for i in range(count))
 
 
-def _filled(shape: Shape, first: int, count: int, room: int) -> tuple[Load, ...] | None:
-    """Layers from `first` on, each device taking as many as it holds; None when they do not fit."""
-    n, at = shape.n, first
+def _filled(shape: Shape, first: int, count: int, room: int) -> tuple[Load, ...]:
+    """The last layers, down to `first`, on `count` devices: each takes as many as it holds."""
     loads: list[Load] = []
-    for index in range(count):
-        low, high = at, n
+    end = shape.n
+    for index in range(count - 1, -1, -1):
+        low, high = first, end
         while low < high:
-            middle = (low + high + 1) // 2
-            if shape.load(at, middle, count, index == 0).total <= room:
-                low = middle
+            middle = (low + high) // 2
+            if shape.load(middle, end, count, index == 0).total <= room:
+                high = middle
             else:
-                high = middle - 1
-        if low == at:
-            return None
-        loads.append(shape.load(at, low, count, index == 0))
-        at = low
-        if at == n:
-            return tuple(loads)
-    return None
+                low = middle + 1
+        load = shape.load(low, end, count, index == 0)
+        loads.append(load if load.total <= room else Load())
+        end = low
+    return tuple(reversed(loads))
 
 
-def host_load(shape: Shape, first_on_gpu: int) -> Load:
-    """What stays in host memory: the embedding, inputs, and layers before `first_on_gpu`."""
-    scratch = 0
+def host_load(shape: Shape, first_on_gpu: int, towers: bool = False) -> Load:
+    """What stays in host memory: the embedding, inputs, layers before `first_on_gpu`, maybe the towers."""
+    scratch = shape.tower_scratch if towers else 0
     if first_on_gpu:
-        scratch = shape.scratch_single if first_on_gpu == shape.n else shape.scratch
+        scratch += shape.scratch_single if first_on_gpu == shape.n else shape.scratch
     return Load(
-        shape.host_weights + shape.weight_sums[first_on_gpu],
+        shape.host_weights + shape.weight_sums[first_on_gpu] + (shape.towers if towers else 0),
         shape.kv_sums[first_on_gpu],
         shape.inputs + scratch,
         first_on_gpu,

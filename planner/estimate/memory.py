@@ -9,12 +9,11 @@ per release. Does not model LoRA, draft models, or images in flight.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from planner.estimate.deployment import Deployment
 from planner.estimate.kvcache import KvPool
-from planner.estimate.memory_budget import Budget, budget_of, fitted_basis
+from planner.estimate.memory_budget import Budget, Fit, budget_of, fitted_basis
 from planner.estimate.memory_pool import largest_context, pool_of
 from planner.spec.base import FigureBasis
 from planner.spec.plan import LedgerRow, MemoryLedger
@@ -22,16 +21,6 @@ from planner.units import gib
 
 LAYER_ENGINES = ("ollama", "llamacpp")
 Item = Literal["weights", "kv_cache", "activations", "cuda_graphs", "runtime", "reserved", "free"]
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """The short answer: does it fit, the KV pool of the fullest stage, and what is missing."""
-
-    fits: bool
-    kv_cache_tokens: int
-    concurrent_sequences: int
-    shortfall_bytes: int
 
 
 def ledger(deployment: Deployment) -> MemoryLedger:
@@ -45,10 +34,11 @@ def ledger(deployment: Deployment) -> MemoryLedger:
 
 
 def fits(deployment: Deployment) -> Fit:
-    """Whether `deployment` fits, several times faster than the ledger of a paged engine."""
+    """Whether `deployment` fits, in about half the time of `ledger`."""
     if deployment.engine.engine in LAYER_ENGINES:
-        found = ledger(deployment)
-        return Fit(found.fits, found.kv_cache_tokens, found.concurrent_sequences, found.shortfall_bytes)
+        from planner.estimate.memory_layers import layer_fits
+
+        return layer_fits(deployment)
     budget, pool = _fullest(deployment)
     return Fit(
         _fits(budget, pool),

@@ -58,6 +58,16 @@ class Budget:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The short answer: does it fit, the KV pool of the fullest stage, and what is missing."""
+
+    fits: bool
+    kv_cache_tokens: int
+    concurrent_sequences: int
+    shortfall_bytes: int
+
+
 def coefficients(d: Deployment) -> dict[str, float]:
     """The release's memory coefficients. Raises CatalogError for a release without any."""
     return _constants(d.engine)
@@ -154,6 +164,14 @@ def is_hybrid(model: ModelSpec) -> bool:
     return any(row.kind == "state" for row in kv_layers(model, 2))
 
 
+def largest_utilization(d: Deployment) -> float:
+    """The most of the device that vLLM may be given: all of it, or what the system leaves of shared memory."""
+    if d.machine.accelerator is not None and not d.machine.accelerator.unified_memory:
+        return 1.0
+    total = device_total(d)
+    return int((total - system_bytes(total)) / total * 100) / 100 if total else 0.0
+
+
 def device_total(d: Deployment) -> int:
     """What the driver reports as total on one device; RAM of one node for a CPU (and for Apple's GPU)."""
     accelerator, ram = d.machine.accelerator, d.machine.ram_bytes
@@ -182,18 +200,16 @@ def vllm_budget(d: Deployment, stage: int) -> Budget:
         limits.max_num_seqs,
         limits.max_model_len,
         0 if on_cpu else _graph_limit(d),
+        _fused_experts(d),
     )
     budget = int(total * utilization)
-    shared, refused, notes = 0, "", []
-    if on_cpu or (d.machine.accelerator and d.machine.accelerator.unified_memory):
-        shared = system_bytes(total)
-        if budget > total - shared:
-            most = int((total - shared) / total * 100) / 100
-            refused = (
-                f"memory is shared with the system, which needs about {gib(shared)}: "
-                f"utilisation {utilization:g} is too much, at most {most:g}"
-            )
-            notes.append(refused)
+    refused, notes = "", []
+    if utilization > (most := largest_utilization(d)):
+        refused = (
+            f"memory is shared with the system, which needs about {gib(system_bytes(total))}: "
+            f"utilisation {utilization:g} is too much, at most {most:g}"
+        )
+        notes.append(refused)
     if on_cpu:
         notes.append("KV cache in host RAM; VLLM_CPU_KVCACHE_SPACE or --kv-cache-memory-bytes sets it explicitly")
     return Budget(
@@ -230,6 +246,7 @@ def _vllm_overheads(
     sequences: int,
     max_model_len: int,
     graph_limit: int,
+    fused_experts: bool,
 ) -> vllm.Overheads:
     return vllm.overheads(
         model,
@@ -245,7 +262,14 @@ def _vllm_overheads(
         graph_max_size=graph_limit,
         hybrid=is_hybrid(model),
         multimodal=any(block.role == "vision" for block in model.blocks),
+        fused_experts=fused_experts,
     )
+
+
+def _fused_experts(d: Deployment) -> bool:
+    """MXFP4 experts run in Triton or FlashInfer kernels on Hopper and data-centre Blackwell, in Marlin elsewhere."""
+    sm = d.machine.accelerator.sm if d.machine.accelerator else None
+    return d.quantization.id == "mxfp4" and sm is not None and 90 <= sm < 110
 
 
 def _graph_limit(d: Deployment) -> int:

@@ -8,6 +8,7 @@ Ollama docs/faq (one GPU if the model fits there, else all).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
@@ -16,7 +17,7 @@ from planner.estimate.gguf_tables import layer_bytes
 from planner.estimate.identity import remembered
 from planner.estimate.kv_llamacpp import llamacpp_kv_bytes
 from planner.estimate.layer_split import Load, Placement, Shape, even_split, host_load, place
-from planner.estimate.memory_budget import coefficients, device_total, fitted_basis
+from planner.estimate.memory_budget import Fit, coefficients, device_total, fitted_basis
 from planner.estimate.overheads.host import metal_bytes, system_bytes
 from planner.estimate.overheads.llamacpp import compute_buffer_bytes, host_buffer_bytes, output_buffer_bytes
 from planner.spec.model import ModelSpec
@@ -25,20 +26,77 @@ from planner.spec.quantization import QuantizationFormat
 from planner.units import MIB, gib
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A placement judged: `room_bytes` per device for layers, `share_bytes` what models may use of it.
+
+    `host_room_bytes` is what layers may take in host memory, None when that is unknown.
+    """
+
+    placement: Placement
+    fits: bool
+    shortfall_bytes: int
+    total_bytes: int
+    share_bytes: int
+    context_bytes: int
+    room_bytes: int
+    host_bytes: int
+    host_room_bytes: int | None
+
+
 def layer_ledger(d: Deployment) -> MemoryLedger:
     """The ledger of the fullest device, or of the host when there is no accelerator."""
-    k = coefficients(d)
     shape = shape_of(d)
-    total = device_total(d)
-    if d.machine.accelerator is None:
-        return _host_ledger(d, shape, total)
+    verdict = _judged(d, shape)
+    return _device_ledger(d, shape, verdict) if d.machine.accelerator else _host_ledger(d, shape, verdict)
+
+
+def layer_fits(d: Deployment) -> Fit:
+    """The short answer, without rows."""
+    verdict = _judged(d, shape_of(d))
+    context, parallel = slots(d)
+    return Fit(verdict.fits, context * parallel, parallel if verdict.fits else 0, verdict.shortfall_bytes)
+
+
+def _judged(d: Deployment, shape: Shape) -> Verdict:
+    k, total = coefficients(d), device_total(d)
+    accelerator = d.machine.accelerator
+    output = output_buffer_bytes(d.model, slots(d)[1])
+    if accelerator is None:
+        reserved = min(system_bytes(total), total)
+        load = host_load(shape, shape.n, towers=True)
+        room = total - reserved - output
+        placement = Placement((load,), load, 0, shape.n)
+        missing = max(0, load.total - room)
+        return Verdict(placement, not missing, missing, total, total - reserved, output, room, load.total, room)
     metal = d.machine.platform == "metal"
-    unified = d.machine.accelerator.unified_memory
-    share = metal_bytes(total) if metal else total - system_bytes(total) if unified else total
+    share = total
+    if metal:
+        share = metal_bytes(total)
+    elif accelerator.unified_memory:
+        share = total - system_bytes(total)
     context = round(k["metal_context_bytes"] if metal else k["context_bytes"])
     room = share - context - round(k["margin_bytes"])
     placement = place(shape, room, d.machine.count, d.engine.engine == "ollama", d.limits.num_gpu)
-    return _device_ledger(d, shape, placement, total, share, context, room)
+    host_bytes = placement.host.total + output
+    if placement.on_gpu == placement.n:
+        return Verdict(placement, True, 0, total, share, context, room, host_bytes, None)
+    host_room = _host_room(d, total, placement.fullest.total + context if placement.devices else 0)
+    if host_room is None:
+        missing = max(load.total for load in even_split(shape, d.machine.count)) - room
+    else:
+        missing = host_bytes - host_room
+    fits = host_room is not None and missing <= 0
+    return Verdict(placement, fits, 0 if fits else max(1, missing), total, share, context, room, host_bytes, host_room)
+
+
+def _host_room(d: Deployment, total: int, on_gpu: int) -> int | None:
+    """Host memory that layers may use; with unified memory what the GPU's part leaves."""
+    if d.machine.accelerator is not None and d.machine.accelerator.unified_memory:
+        return total - system_bytes(total) - on_gpu
+    if d.machine.ram_bytes is None:
+        return None
+    return d.machine.ram_bytes - system_bytes(d.machine.ram_bytes)
 
 
 # --- the deployment as layers --------------------------------------------------------------------
@@ -124,122 +182,97 @@ def _kv_slope(d: Deployment) -> int:
 # --- ledgers -------------------------------------------------------------------------------------
 
 
-def _device_ledger(
-    d: Deployment, shape: Shape, placement: Placement, total: int, share: int, context_bytes: int, room: int
-) -> MemoryLedger:
+def _device_ledger(d: Deployment, shape: Shape, v: Verdict) -> MemoryLedger:
     context, parallel = slots(d)
+    accelerator, placement = d.machine.accelerator, v.placement
+    assert accelerator is not None
     full = placement.on_gpu == placement.n
     load = placement.fullest if placement.devices else Load()
-    used = len(placement.devices)
-    accelerator = d.machine.accelerator
-    assert accelerator is not None
-    host = placement.host
-    host_bytes = host.total + output_buffer_bytes(d.model, parallel)
-    fits, shortfall, notes = True, 0, []
-    if d.machine.platform == "metal":
-        notes.append(
-            f"macOS lets the GPU use {gib(share)} of {gib(total)}; `sudo sysctl iogpu.wired_limit_mb={share // MIB}` "
-            "with a larger value raises it"
-        )
-    if used > 1:
-        notes.append(f"layers are split over {used} devices, which work one after the other")
-    if not full:
-        room_in_ram = _host_room(d, total, share, used, load, context_bytes)
-        if d.limits.num_gpu is None or placement.on_gpu < min(d.limits.num_gpu, placement.n):
-            missing = max(load_.total for load_ in even_split(shape, d.machine.count)) - room
-        else:
-            missing = 0
-        notes.append(
-            f"{placement.on_gpu} of {placement.n} layers on the GPU, the rest ({gib(host_bytes)}) in host memory "
-            "at the speed of the CPU"
-        )
-        if room_in_ram is None:
-            fits, shortfall = False, max(1, missing)
-            notes.append("host memory is unknown; give --ram to plan with layers in it")
-        elif host_bytes > room_in_ram:
-            fits, shortfall = False, max(1, host_bytes - room_in_ram)
-            notes.append(f"host memory has {gib(max(0, room_in_ram))} for it: {gib(shortfall)} are missing")
     slope = _kv_slope(d)
-    spare = room - load.total if full else 0
-    largest = d.model.context_length
+    longest = d.model.context_length
     if slope:
-        per_device = max(1, slope * max(load.layers, 1) // max(placement.n, 1)) if used > 1 else slope
-        largest = min(largest, context + max(0, spare) // per_device)
-    rows = _rows(
-        d,
-        load,
-        total,
-        runtime=context_bytes,
-        reserved=total - share,
-        reserved_why=_reserved_why(d),
-        layers=f"{load.layers} of {placement.n} layers",
-    )
+        spare = max(0, v.room_bytes - load.total) if full else 0
+        share = max(1, slope * load.layers // placement.n) if len(placement.devices) > 1 else slope
+        longest = min(longest, context + spare // share)
     return MemoryLedger(
         device=accelerator.name,
-        device_bytes=total,
-        rows=rows,
-        kv_cache_tokens=context * parallel,
-        kv_bytes_per_token=slope // parallel,
-        largest_context_tokens=largest if fits else 0,
-        concurrent_sequences=parallel if fits else 0,
-        fits=fits,
-        shortfall_bytes=shortfall,
-        offloaded_layers=placement.on_gpu,
-        total_layers=placement.n,
-        host_bytes=host_bytes,
-        notes=tuple(notes),
-    )
-
-
-def _host_room(d: Deployment, total: int, share: int, used: int, load: Load, context: int) -> int | None:
-    """Host memory that layers may use; with unified memory what the GPU's part leaves."""
-    accelerator = d.machine.accelerator
-    assert accelerator is not None
-    if accelerator.unified_memory or d.machine.platform == "metal":
-        return total - system_bytes(total) - (load.total + context if used else 0)
-    if d.machine.ram_bytes is None:
-        return None
-    return d.machine.ram_bytes - system_bytes(d.machine.ram_bytes)
-
-
-def _host_ledger(d: Deployment, shape: Shape, total: int) -> MemoryLedger:
-    """Everything on the CPU."""
-    context, parallel = slots(d)
-    load = host_load(shape, shape.n)
-    load = Load(load.weights + shape.towers, load.kv, load.compute + shape.tower_scratch, load.layers)
-    reserved = min(system_bytes(total), total)
-    room = total - reserved - output_buffer_bytes(d.model, parallel)
-    fits = load.total <= room
-    slope = _kv_slope(d)
-    largest = d.model.context_length
-    if slope:
-        largest = min(largest, context + max(0, room - load.total) // slope)
-    n = shape.n
-    notes = [f"{gib(reserved)} of RAM are left to the operating system"]
-    if total == 0:
-        notes = ["host memory is unknown; give --ram"]
-    return MemoryLedger(
-        device=d.machine.cpu.name if d.machine.cpu else d.machine.label,
-        device_bytes=total,
+        device_bytes=v.total_bytes,
         rows=_rows(
             d,
             load,
-            total,
-            runtime=output_buffer_bytes(d.model, parallel),
-            reserved=reserved,
-            reserved_why="Operating system and other services",
-            layers=f"{n} of {n} layers",
+            v.total_bytes,
+            runtime=v.context_bytes,
+            reserved=v.total_bytes - v.share_bytes,
+            reserved_why=_reserved_why(d),
+            layers=f"{load.layers} of {placement.n} layers",
         ),
         kv_cache_tokens=context * parallel,
         kv_bytes_per_token=slope // parallel,
-        largest_context_tokens=largest if fits else 0,
-        concurrent_sequences=parallel if fits else 0,
-        fits=fits,
-        shortfall_bytes=0 if fits else load.total - room,
+        largest_context_tokens=longest if v.fits else 0,
+        concurrent_sequences=parallel if v.fits else 0,
+        fits=v.fits,
+        shortfall_bytes=v.shortfall_bytes,
+        offloaded_layers=placement.on_gpu,
+        total_layers=placement.n,
+        host_bytes=v.host_bytes,
+        notes=_notes(d, v),
+    )
+
+
+def _notes(d: Deployment, v: Verdict) -> tuple[str, ...]:
+    notes, placement = [], v.placement
+    if d.machine.platform == "metal":
+        notes.append(
+            f"macOS lets the GPU use {gib(v.share_bytes)} of {gib(v.total_bytes)}; "
+            f"`sudo sysctl iogpu.wired_limit_mb=N` with N above {v.share_bytes // MIB} raises it until the next start"
+        )
+    if len(placement.devices) > 1:
+        notes.append(f"layers are split over {len(placement.devices)} devices, which work one after the other")
+    if placement.on_gpu < placement.n:
+        notes.append(
+            f"{placement.on_gpu} of {placement.n} layers on the GPU, the rest ({gib(v.host_bytes)}) in host memory "
+            "at the speed of the CPU"
+        )
+        if v.host_room_bytes is None:
+            notes.append("host memory is unknown; give --ram to plan with layers in it")
+        elif not v.fits:
+            notes.append(
+                f"host memory has {gib(max(0, v.host_room_bytes))} for it: {gib(v.shortfall_bytes)} are missing"
+            )
+    return tuple(notes)
+
+
+def _host_ledger(d: Deployment, shape: Shape, v: Verdict) -> MemoryLedger:
+    """Everything on the CPU."""
+    context, parallel = slots(d)
+    load, slope = v.placement.host, _kv_slope(d)
+    longest = d.model.context_length
+    if slope:
+        longest = min(longest, context + max(0, v.room_bytes - load.total) // slope)
+    reserved = v.total_bytes - v.share_bytes
+    note = f"{gib(reserved)} of RAM are left to the operating system" if v.total_bytes else "host memory is unknown"
+    return MemoryLedger(
+        device=d.machine.cpu.name if d.machine.cpu else d.machine.label,
+        device_bytes=v.total_bytes,
+        rows=_rows(
+            d,
+            load,
+            v.total_bytes,
+            runtime=v.context_bytes,
+            reserved=reserved,
+            reserved_why="Operating system and other services",
+            layers=f"{shape.n} of {shape.n} layers",
+        ),
+        kv_cache_tokens=context * parallel,
+        kv_bytes_per_token=slope // parallel,
+        largest_context_tokens=longest if v.fits else 0,
+        concurrent_sequences=parallel if v.fits else 0,
+        fits=v.fits,
+        shortfall_bytes=v.shortfall_bytes,
         offloaded_layers=0,
-        total_layers=n,
-        host_bytes=load.total,
-        notes=tuple(notes),
+        total_layers=shape.n,
+        host_bytes=v.host_bytes,
+        notes=(note,),
     )
 
 

@@ -7,10 +7,11 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
 
 * `mem_fraction` share of the memory bandwidth that streaming 16-bit weights reaches; `fp8_mem`,
   `int8_mem`, `int4_mem`, `fp4_mem`, `gguf_mem`, `moe_mem` scale it for packed formats (unpacking)
-  and for grouped expert kernels; `kv_fraction` the same for reading the KV cache.
+  and for grouped expert kernels; `kv_fraction` the same for reading the KV cache, which `narrow_kv`
+  scales for cache formats of less than 16 bits.
 * `flop_fraction` share of the dense 16-bit peak that a large multiply reaches; `fp8_flop`,
-  `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` for kernels that widen
-  weights before a 16-bit multiply, `gguf_flop` for ggml's kernels, `moe_flop` for grouped experts.
+  `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` and `fp4_dequant_flop`
+  for kernels that widen weights before a 16-bit multiply, `gguf_flop` for ggml's kernels, `moe_flop` for grouped experts.
 * `tile_tokens` a multiply of T tokens costs as much as one of T + tile_tokens that runs at full
   rate (partly filled tiles); `expert_tile_tokens` the same for the tokens of each touched expert.
 * `attention_flop_fraction` share of the 16-bit peak that attention over a prompt reaches.
@@ -39,11 +40,13 @@ UNCALIBRATED: Final[dict[str, float]] = {
     "gguf_mem": 0.85,
     "moe_mem": 0.8,
     "kv_fraction": 0.6,
+    "narrow_kv": 0.8,
     "flop_fraction": 0.55,
     "fp8_flop": 0.8,
     "int8_flop": 0.8,
     "fp4_flop": 0.6,
     "dequant_flop": 0.85,
+    "fp4_dequant_flop": 0.85,
     "gguf_flop": 0.5,
     "moe_flop": 0.6,
     "tile_tokens": 16.0,

@@ -87,7 +87,7 @@ def multiply_rate(quant: QuantizationFormat, native: bool, p: Peaks, c: dict[str
         return p.int8 * c["flop_fraction"] * c["int8_flop"]
     if native and kind in ("nvfp4", "mxfp4") and p.fp4 and quant.activation_bits <= 8:
         return p.fp4 * c["flop_fraction"] * c["fp4_flop"]
-    return wide * c["dequant_flop"]
+    return wide * c["fp4_dequant_flop" if kind in ("nvfp4", "mxfp4") else "dequant_flop"]
 
 
 def stream_rate(quant: QuantizationFormat, p: Peaks, c: dict[str, float]) -> float:
@@ -116,7 +116,7 @@ class StepModel:
 
     __slots__ = (
         "_c", "_data", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream", "_host", "_kv_bytes",
-        "_kv_rate", "_link", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rate", "_shapes", "_stage_link",
+        "_kv_rate", "_link", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rate", "_shapes", "_stage_link", "_state_rate",
         "_stream", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
     )  # fmt: skip
 
@@ -153,8 +153,9 @@ class StepModel:
         self._head_rate = self._rate if gguf else self._wide
         self._head_stream = self._stream if gguf else self._wide_stream
         self._experts_rate, self._experts_stream = self._rate * c["moe_flop"], self._stream * c["moe_mem"]
-        self._kv_rate = p.bytes_per_s * c["kv_fraction"]
         self._kv_bytes = d.kv_format.bits / 8
+        self._state_rate = p.bytes_per_s * c["kv_fraction"]
+        self._kv_rate = self._state_rate * (c["narrow_kv"] if self._kv_bytes < 2 else 1.0)
         self._prompt_rate = p.wide * c["attention_flop_fraction"]
         self._link = link_of(here, self._tp * self._data)
         self._stage_link = link_of(here, layout.devices_per_replica)
@@ -252,7 +253,7 @@ class StepModel:
             total = total + ops.knee(batch * read * a.decode_flops / self._prompt_rate, n_bytes / self._kv_rate, sharp)
             total = total + pairs * a.prefill_flops / self._prompt_rate
         if s.state_bytes:
-            total = total + 2.0 * sequences * s.state_bytes / self._kv_rate
+            total = total + 2.0 * sequences * s.state_bytes / self._state_rate
             total = total + new * s.state_flops_per_token / self._prompt_rate
         return total + self._communication_s(tokens)
 

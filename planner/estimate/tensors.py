@@ -246,8 +246,13 @@ FP8_FORMATS = ("fp8", "fp8-dynamic", "fp8-block")
 
 def kept_layers(model: ModelSpec) -> dict[str, frozenset[int] | None]:
     """Roles that the checkpoint's quantization leaves alone: the layers, None for all of them."""
+    return role_layers(model.unquantized)
+
+
+def role_layers(selectors: tuple[str, ...]) -> dict[str, frozenset[int] | None]:
+    """`role` and `role[0-2,5]` texts as role → layers, None for all of them."""
     kept: dict[str, frozenset[int] | None] = {}
-    for text in model.unquantized:
+    for text in selectors:
         role, _, rest = text.partition("[")
         kept[role] = frozenset(_indices(rest.rstrip("]"))) if rest else None
     return kept

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.errors import UsageError
-from planner.estimate.tensors import Tensor, kept_layers, quantized_layers, tensors
+from planner.estimate.tensors import Tensor, kept_layers, quantized_layers, role_layers, tensors
 from planner.spec.model import Attention, Mla, ModelSpec
 from planner.spec.quantization import QuantizationFormat
 from planner.units import ceil_div, round_up
@@ -152,6 +152,8 @@ def _device_tensors(
         itemsize = round(quant.weight_bits / 8)
     if quant.id == "awq" and rules.awq_zero_point_bits is not None:
         quant = quant.model_copy(update={"zero_point_bits": rules.awq_zero_point_bits})
+    own = quant.id == model.quantization
+    fp8 = role_layers(model.fp8_roles) if own else {}
     for t in tensors(model):
         if not t.always_loaded or (t.role in ("vision", "audio", "projector") and not rules.loads_towers):
             continue
@@ -160,17 +162,21 @@ def _device_tensors(
             continue
         rows, cols, experts = local_shape(t, tp, ep, rules)
         elements = rows * cols * experts
-        n_quantized = 0
-        if quant.kind != "float" and t.quantizable:
+        n_quantized = n_fp8 = 0
+        if quant.kind != "float" and (t.quantizable or (own and t.role in model.also_quantized)):
             local = Tensor(t.role, tuple(i for i in t.layers if i in layers), t.rows, t.cols)
             n_quantized = quantized_layers(local, kept) if t.layers else here
+            n_fp8 = n_quantized - quantized_layers(local, fp8) if fp8 and t.layers else 0
+        if n_fp8:
+            n_quantized -= n_fp8
+            yield TensorBytes(t.role, n_fp8 * (elements + 8 * experts), True, elements * n_fp8)
         if n_quantized:
             if quant.kind == "mxfp4" and experts > 1:
                 rows, cols = _mxfp4_padded(t.role, rows, cols, rules)
             size = n_quantized * linear_bytes(quant, rows, cols, experts, group)
             yield TensorBytes(t.role, size, True, elements * n_quantized)
-        if here > n_quantized:
-            rest = here - n_quantized
+        rest = here - n_quantized - n_fp8
+        if rest > 0:
             yield TensorBytes(t.role, rest * elements * itemsize, False, elements * rest)
     if rules.absorbs_mla:
         yield from _absorbed(model, tp, layers, itemsize)

@@ -70,7 +70,7 @@ def _place(root: Path, exists: bool, contents: Mapping[str, bytes], stale: tuple
 def _check_path(path: str) -> None:
     pure = PurePosixPath(path)
     if (
-        not path
+        not pure.parts
         or pure.is_absolute()
         or pure.as_posix() != path
         or any(part in ("..", ".") or ":" in part or not part.isprintable() for part in pure.parts)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Plan
 
 COLUMNS = (
-    "", "engine", "quantization", "TP", "PP", "DP", "replicas", "KV dtype", "context", "weights", "KV tokens",
+    "", "engine", "quantization", "TP", "PP", "DP", "EP", "replicas", "KV dtype", "context", "weights", "KV tokens",
     "TTFT p50", "ITL p50", "tok/s", "USD/M tok", "targets",
 )  # fmt: skip
 
@@ -33,6 +33,7 @@ def _row(c: Configuration, label: str) -> tuple[str, ...]:
         str(p.tensor),
         str(p.pipeline),
         str(p.data),
+        str(p.expert),
         str(p.replicas),
         c.kv_cache_dtype,
         f"{c.limits.max_model_len:,}",

@@ -162,7 +162,7 @@ def _print_configurations(
 
 def _is_dull(name: str, values: list[str]) -> bool:
     """A column that says nothing here (all 1, all auto, no price)."""
-    return name in ("PP", "DP", "replicas", "KV dtype", "USD/M tok") and set(values) <= {"1", "auto", "–"}
+    return name in ("PP", "DP", "EP", "replicas", "KV dtype", "USD/M tok") and set(values) <= {"1", "auto", "–"}
 
 
 def _print_list(console: Console, title: str, lines: Iterable[str], style: str = "") -> None:

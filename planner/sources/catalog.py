@@ -247,7 +247,8 @@ def _all_rows() -> Iterator[Row]:
             document = read_yaml(path)
             for entry in _entries(document, key, path):
                 record = _validated(spec, entry, path)
-                yield kind, _identifier(kind, record), record.model_dump_json(), _aliases(record)
+                names = None if kind in ("efficiency", "band") else tuple(getattr(record, "aliases", ()))
+                yield kind, _identifier(kind, record), record.model_dump_json(), names
     for path in sorted((folder("catalog") / "models").glob("*.yaml")):
         for entry in read_yaml(path).get("models", []):
             try:
@@ -259,7 +260,7 @@ def _all_rows() -> Iterator[Row]:
         document = read_yaml(path)
         if "guide" in document:
             document["guide"] = list(_entries(document, "guide", path))
-        yield "document", path.stem, json.dumps(_plain(document)), ()
+        yield "document", path.stem, json.dumps(_plain(document)), None
 
 
 def _entries(document: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, Any]]:
@@ -309,10 +310,6 @@ def _identifier(kind: str, record: Spec) -> str:
         "band": ("metric", "engine", "scope"),
     }.get(kind, ("id",))
     return "/".join(str(getattr(record, field)) for field in fields)
-
-
-def _aliases(record: Spec) -> tuple[str, ...]:
-    return tuple(getattr(record, "aliases", ()))
 
 
 def _one_line(error: Exception) -> str:

@@ -70,6 +70,8 @@ def parse_config(config: Mapping[str, object], *, id: str, provenance: Provenanc
         "quantization": quantized.format if quantized else dtype,
         "quantization_group_size": quantized.group_size if quantized else None,
         "unquantized": quantized.unquantized if quantized else (),
+        "fp8_roles": quantized.fp8_roles if quantized else (),
+        "also_quantized": quantized.also_quantized if quantized else (),
         "modality": decoder.modality,
         "assumptions": decoder.assumptions,
         "provenance": provenance,

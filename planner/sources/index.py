@@ -18,8 +18,8 @@ from pathlib import Path
 from planner.errors import CatalogError
 from planner.resources import folder
 
-Row = tuple[str, str, str, tuple[str, ...]]
-"""(kind, id, JSON body, names it is found by)."""
+Row = tuple[str, str, str, tuple[str, ...] | None]
+"""(kind, id, JSON body, further names it is found by; None: it is never looked up by name)."""
 
 
 def fold(name: str) -> str:
@@ -101,7 +101,7 @@ def _fill(connection: sqlite3.Connection, rows: Iterable[Row]) -> None:
         except sqlite3.IntegrityError:
             raise CatalogError(f"{kind} {identifier!r} is in the catalog twice") from None
         own: set[str] = set()
-        for written in (identifier, *names):
+        for written in () if names is None else (identifier, *names):
             folded = fold(written)
             if folded in own:
                 continue

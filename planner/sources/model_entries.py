@@ -17,7 +17,7 @@ from planner.spec.model import Checkpoint, ModelSpec
 _FIELDS = {
     "family", "aliases", "parameters", "parameters_note", "context_length", "license", "gated", "revision",
     "chat_stop", "instruct", "modality", "quantization", "quantization_group_size", "unquantized", "assumptions",
-    "dtype",
+    "dtype", "fp8_roles", "also_quantized",
 }  # fmt: skip
 _OTHER = {"id", "config", "checkpoints", "source", "date", "basis", "note"}
 

@@ -214,6 +214,10 @@ class ModelSpec(Spec):
     quantization_group_size: int | None = None
     unquantized: tuple[str, ...] = ()
     """Modules that the checkpoint's own quantization leaves in `dtype`."""
+    fp8_roles: tuple[str, ...] = ()
+    """Tensor roles that a mixed 4-bit checkpoint stores in FP8 instead (written like `unquantized`)."""
+    also_quantized: tuple[str, ...] = ()
+    """Roles outside the linears that the checkpoint quantizes all the same, e.g. `output`."""
     parameters: int | None = None
     parameters_note: str = ""
     modality: Literal["text", "vision", "audio", "embedding"] = "text"

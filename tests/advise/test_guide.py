@@ -194,6 +194,7 @@ SCENARIOS: list[tuple[str, Situation, Mapping[str, str | None], str]] = [
     ("two hosts", a_situation("a100", 16, weights_gib=1000), ALL, "vllm"),
     ("GGUF on a GeForce", a_situation("4090", kinds=frozenset({"gguf"})), ALL, "ollama"),
     ("GGUF for one user of an A100", a_situation("a100", concurrency=1, quantization="gguf:Q4_K_M"), ALL, "ollama"),
+    ("GGUF by its short name", a_situation("a100", concurrency=1, quantization="Q4_K_M"), ALL, "ollama"),
     ("GGUF for 64 users", a_situation("a100", concurrency=64, quantization="gguf:Q4_K_M"), ALL, "vllm"),
 ]
 

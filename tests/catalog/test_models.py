@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
+
 from planner.errors import CatalogError
-from planner.estimate.tensors import parameter_count
+from planner.estimate.tensors import kept_layers, parameter_count, quantized_layers, tensors
 from planner.resources import folder
 from planner.sources.model_entries import parse_entry
 
@@ -68,9 +69,24 @@ def test_what_people_type_means_the_instruct_form(catalog: Catalog, alias: str, 
     assert catalog.model(alias).id == identifier
 
 
-def test_llama_3_has_its_own_context(catalog: Catalog) -> None:
-    assert catalog.model("llama3-70b").context_length == 8192
-    assert catalog.model("llama3.1-70b").context_length == 131072
+@pytest.mark.parametrize(
+    ("name", "tokens"),
+    [
+        ("llama3-70b", 8192),
+        ("llama3.1-70b", 131_072),
+        ("llama3.3", 131_072),
+        ("deepseek-r1:70b", 131_072),
+        ("deepseek-r1:8b", 131_072),
+        ("qwen3-32b", 40_960),
+        ("qwen2.5-7b", 32_768),
+        ("gemma3:27b", 131_072),
+        ("mistral-7b", 32_768),
+        ("gpt-oss-20b", 131_072),
+        ("deepseek-r1", 163_840),
+    ],
+)
+def test_the_context_is_the_configs_not_a_multiple_of_it(catalog: Catalog, name: str, tokens: int) -> None:
+    assert catalog.model(name).context_length == tokens
 
 
 @pytest.mark.parametrize(
@@ -82,6 +98,24 @@ def test_the_most_used_models_have_four_bit_eight_bit_and_gguf_checkpoints(catal
     assert kinds & {"awq", "gptq-int4"}
     assert "gguf:Q4_K_M" in kinds
     assert any(c.ollama_tag for c in catalog.model(name).checkpoints)
+
+
+# Elements that the repository stores: packed values and scales by the byte, the rest by the number.
+PACKED = {
+    "nvidia/DeepSeek-V3.1-NVFP4": 393_632_819_968,
+    "nvidia/DeepSeek-V3.2-NVFP4": 394_498_304_256,
+    "nvidia/GLM-5-NVFP4": 435_238_854_912,
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_a_4_bit_checkpoint_leaves_alone_makes_its_stored_total_exact(catalog: Catalog, name: str) -> None:
+    model = catalog.model(name)
+    kept, total = kept_layers(model), 0
+    for t in tensors(model):
+        n, one = quantized_layers(t, kept), t.elements // t.count
+        total += n * (one // 2 + one // 16) + (t.count - n) * one
+    assert total == PACKED[name]
 
 
 def test_every_checkpoint_names_a_known_format_and_where_it_is(catalog: Catalog) -> None:
@@ -107,7 +141,7 @@ def test_sources_are_public() -> None:
 
 def test_a_wrong_entry_names_itself_and_the_field() -> None:
     good = next(e for e in ENTRIES if e["id"] == "meta-llama/Llama-3.1-8B-Instruct")
-    with pytest.raises(CatalogError, match="Llama-3.1-8B-Instruct: unknown key 'colour'"):
+    with pytest.raises(CatalogError, match=r"Llama-3\.1-8B-Instruct: unknown key 'colour'"):
         parse_entry({**good, "colour": "blue"})
     with pytest.raises(CatalogError, match="needs id and config"):
         parse_entry({"id": "x"})

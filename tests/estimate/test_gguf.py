@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
 from planner.errors import UnknownNameError
 from planner.estimate.gguf import gguf_file_bytes, gguf_tensor_types
 from planner.spec.gguf import GgufMix, GgufMixRules

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from planner.estimate.kv_llamacpp import llamacpp_kv_bytes
 from planner.estimate.kvcache import (
     PoolRules,

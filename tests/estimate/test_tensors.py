@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from planner.estimate.tensors import active_parameters, kept_layers, loaded_parameters, parameter_count, tensors
 
 if TYPE_CHECKING:

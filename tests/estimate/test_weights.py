@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from planner.errors import UsageError
 from planner.estimate.tensors import loaded_parameters
 from planner.estimate.weights import PLAIN, VLLM, device_tensors, linear_bytes, stage_layers, vllm_rules, weight_bytes
@@ -96,6 +97,14 @@ def test_what_the_checkpoint_leaves_alone_stays_in_its_dtype(catalog: Catalog) -
     model = catalog.model("openai/gpt-oss-20b")
     kinds = {t.role: t.quantized for t in device_tensors(model, catalog.format("mxfp4"))}
     assert kinds["ffn_up_exps"] and not kinds["attn_q"] and not kinds["token_embd"]
+
+
+def test_a_mixed_checkpoint_pays_a_byte_for_what_it_keeps_in_fp8(catalog: Catalog) -> None:
+    model, nvfp4 = catalog.model("nvidia/Qwen3.6-27B-NVFP4"), catalog.format("nvfp4")
+    mixed = {t.role: t for t in device_tensors(model, nvfp4)}
+    assert mixed["attn_q"].bytes == pytest.approx(mixed["attn_q"].elements, rel=1e-4)
+    assert mixed["ffn_up"].bytes == pytest.approx(mixed["ffn_up"].elements * 0.5625, rel=1e-4)
+    assert mixed["output"].quantized and not mixed["token_embd"].quantized
 
 
 def test_int4_scales_and_zero_points_are_counted(catalog: Catalog) -> None:

@@ -392,7 +392,7 @@ def build_plan(
     return Plan(**(fields | changes))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_plan() -> PlanFactory:
     """`make_plan(engine, platform, **parts)`."""
     return build_plan

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from planner.errors import FormatError, UnknownNameError
 from planner.estimate.tensors import parameter_count
 from planner.sources.hf_config import known_architectures, parse_config
@@ -130,6 +131,28 @@ def test_regular_expressions_of_compressed_tensors_are_matched() -> None:
         "ignore": ["re:.*self_attn.*", "lm_head"],
     }
     assert parse(quantization_config=config).unquantized == ("attn_k", "attn_output", "attn_q", "attn_v")
+
+
+def test_a_mix_of_fp8_and_4_bit_is_read_role_by_role() -> None:
+    layers = range(32)
+    config = {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "config_groups": {
+            "group_0": {
+                "weights": {"num_bits": 8, "type": "float"},
+                "targets": [f"model.layers.{i}.self_attn.{p}_proj" for i in layers for p in "qkvo"],
+            },
+            "group_1": {
+                "weights": {"num_bits": 4, "type": "float", "group_size": 16},
+                "targets": ["lm_head", *(f"model.layers.{i}.mlp.{p}_proj" for i in layers for p in ("up", "gate"))],
+            },
+        },
+    }
+    model = parse(quantization_config=config)
+    assert model.quantization == "nvfp4"
+    assert model.fp8_roles == ("attn_k", "attn_output", "attn_q", "attn_v")
+    assert (model.unquantized, model.also_quantized) == (("ffn_down",), ("output",))
 
 
 def test_a_window_longer_than_the_context_is_none() -> None:

@@ -56,16 +56,29 @@ def overheads(
     graph_max_size: int,
     hybrid: bool,
     multimodal: bool,
+    fused_experts: bool = False,
 ) -> Overheads:
-    """What vLLM takes besides weights and KV on a device of `layers` layers. `k`: the release's coefficients."""
+    """What vLLM takes besides weights and KV on a device of `layers` layers.
+
+    `k`: the release's coefficients. `fused_experts`: MXFP4 kernels of Hopper and Blackwell, which take
+    most of their scratch only while they run.
+    """
     w = widths(model, tp, ep)
     v2 = k["v2_runner_moe"] if w.moe_rows else k["v2_runner_hybrid"] if hybrid else k["v2_runner_dense"]
     rows = min(max_num_seqs, max_num_batched_tokens)
     activation, formula = _activation(
-        w, k, bool(v2), max_num_batched_tokens, rows if last_stage else 0, max_model_len, multimodal
+        w,
+        k,
+        bool(v2),
+        max_num_batched_tokens,
+        rows if last_stage else 0,
+        max_model_len,
+        multimodal,
+        hybrid,
+        fused_experts,
     )
     sizes = capture_sizes(min(graph_max_size, 2 * max_num_seqs, max_num_batched_tokens))
-    per_graph = k["graph_bytes_per_layer_moe"] if w.moe_rows else k["graph_bytes_per_layer_dense"]
+    per_graph = k["graph_bytes_per_layer_other" if w.moe_rows or hybrid else "graph_bytes_per_layer_dense"]
     graphs = round(k["graph_fixed_bytes"] + sizes * layers * per_graph) if sizes else 0
     share = k["graphs_deducted_v2"] if v2 else k["graphs_deducted_v1"]
     runtime = k["runtime_bytes"] + (k["runtime_moe_bytes"] if w.moe_rows else 0)
@@ -86,13 +99,24 @@ def overheads(
 
 
 def _activation(
-    w: Widths, k: dict[str, float], v2: bool, tokens: int, rows: int, max_model_len: int, multimodal: bool
+    w: Widths,
+    k: dict[str, float],
+    v2: bool,
+    tokens: int,
+    rows: int,
+    max_model_len: int,
+    multimodal: bool,
+    hybrid: bool,
+    fused_experts: bool,
 ) -> tuple[int, str]:
     """Peak of the profile run, and the sum behind it."""
     hidden = w.hidden * ELEMENT
-    experts = tokens * w.moe_rows * (w.moe_first + w.moe_second) * ELEMENT
+    kept = w.moe_intermediate if fused_experts else w.moe_first + w.moe_second
+    experts = tokens * w.moe_rows * kept * ELEMENT
     copies = k["hidden_copies"]
     forward = tokens * (w.widest * ELEMENT + copies * hidden + w.router * 4) + k["forward_fixed_bytes"]
+    if fused_experts:
+        forward += tokens * w.moe_rows * (2 * w.moe_intermediate + w.hidden) * ELEMENT
     if w.mla_up:
         context = min(max(8 * max_model_len, 64 * max(rows, 1)), MLA_CONTEXT_TOKENS)
         forward += context * w.mla_up * ELEMENT
@@ -116,10 +140,13 @@ def _activation(
             f"+ 2 × {w.hidden} × 2 B) + buffers"
         )
     if experts:
-        text += f" + {tokens} × {w.moe_rows} experts × ({w.moe_first} + {w.moe_second}) × 2 B"
+        text += f" + {tokens} × {w.moe_rows} experts × {kept} × 2 B"
     if images:
         text += f" + {k['image_embedding_copies']:g} × {tokens} image embeddings"
-    return round(base + experts + images), text
+    recurrent = k["recurrent_fixed_bytes"] if hybrid else 0
+    if recurrent:
+        text += f" + {recurrent / MIB:.0f} MiB of linear attention"
+    return round(base + experts + images + recurrent), text
 
 
 def capture_sizes(largest: int) -> int:

@@ -31,7 +31,8 @@ class Widths:
 
     `ffn`: first matmul's output and activation of the widest dense or shared MLP. `mixer`: the
     projections and output of the widest mixer. `moe_rows`: experts a token is sent to, `moe_first`
-    and `moe_second` what one such row takes in the two workspaces of the expert kernels. `mla_up`:
+    and `moe_second` what one such row takes in the two workspaces of the expert kernels, and
+    `moe_intermediate` its activation. `mla_up`:
     elements that one cached token of latent attention becomes when it is projected up.
     """
 
@@ -42,6 +43,7 @@ class Widths:
     moe_rows: int
     moe_first: int
     moe_second: int
+    moe_intermediate: int
     router: int
     mla_up: int
 
@@ -69,6 +71,7 @@ def widths(model: ModelSpec, tp: int, ep: int) -> Widths:
         moe_rows=max((f.experts_per_token for f in moes), default=0),
         moe_first=max(firsts, default=0),
         moe_second=max(seconds, default=0),
+        moe_intermediate=max((ceil_div(f.intermediate, moe_tp) for f in moes), default=0),
         router=max((f.experts for f in moes), default=0),
         mla_up=max(
             (

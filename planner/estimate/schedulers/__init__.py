@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from planner.estimate.deployment import Deployment, Workload
-from planner.estimate.schedulers import llamacpp, tgi, vllm
+from planner.estimate.schedulers import llamacpp, nim, tgi, vllm
 from planner.estimate.schedulers.policy import Policy
 
 _FAMILIES = {
     "vllm": vllm.policy,
-    "nim": vllm.policy,
-    "tensorrt_llm": vllm.policy,
+    "nim": nim.policy,
+    "tensorrt_llm": nim.policy,
     "tgi": tgi.policy,
     "ollama": llamacpp.policy,
     "llamacpp": llamacpp.policy,

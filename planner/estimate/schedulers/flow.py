@@ -75,19 +75,9 @@ def _first_token_s(
     alone = own + queue * most / (queue + most) + min(1.0, running - 1.0) * (policy.lag_steps + 0.5) * min(itl, most + decode)
     group = min(running, max(1.0, policy.step_tokens / isl))
     together = min((policy.lag_steps + 1.0) * group, (running + group) / 2.0) * prompt
-    apart = 2.0 * spread_share(osl) * osl * decode / (group * prompt)
+    apart = 2.0 * policy.length_spread * osl * decode / (group * prompt)
     share = 1.0 / (1.0 + apart * apart)
     return share * max(together, own) + (1.0 - share) * alone
-
-
-def spread_share(output_tokens: float) -> float:
-    """By which share (±) answers differ in length from one another.
-
-    Long answers differ enough that clients fall out of step; short ones of a fixed length end
-    together. Chosen so that both kinds of measured closed loops come out (fixed lengths of 128
-    tokens on H200, and long ones that vary).
-    """
-    return 0.05 * min(1.0, output_tokens / 1024.0)
 
 
 def prompt_cost(

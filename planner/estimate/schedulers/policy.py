@@ -22,6 +22,9 @@ class Policy:
     reserved_tokens: float
     pool_tokens: float
     lag_steps: int = 0
+    length_spread: float = 0.0
+    """By which share (±) answers differ in length. Alike ones end together, and their clients move
+    in groups: first tokens come later and the rest faster than when clients have fallen out of step."""
 
     @property
     def admitted(self) -> float:

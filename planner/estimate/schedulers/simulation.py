@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING
 
-from planner.estimate.schedulers.flow import spread_share
 from planner.estimate.schedulers.policy import Policy
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def simulate(
     running: list[tuple[float, float, float, float]] = []
     served: list[Served] = []
     now, clock, begun, started, busy, area, taken = 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0
-    spread = spread_share(osl)
+    spread = policy.length_spread
     while len(served) < total:
         while to_come and to_come[0] <= now:
             arrivals.append((to_come.popleft(), taken + min(1, policy.lag_steps)))

@@ -7,7 +7,7 @@ Source: the models' modelling files in transformers 5.23.0 (configuration_*.py f
 from __future__ import annotations
 
 from planner.sources.hf.common import Config, Decoder, LayerPlan, Reader, context, gated, gqa, layer_kinds, simple
-from planner.spec.model import Attention, DenseFfn, Ffn
+from planner.spec.model import Attention, Block, DenseFfn, Ffn
 
 
 def _uniform(c: Config, attention: Attention, ffn: Ffn, norms: int = 2, **extra: object) -> Decoder:
@@ -40,8 +40,6 @@ def qwen2(c: Config) -> Decoder:
 
 def mimo(c: Config) -> Decoder:
     """Qwen 2 with multi-token-prediction layers beside it (each: a layer, a 2h→h input, three norms)."""
-    from planner.spec.model import Block
-
     h, n_mtp = c.positive("hidden_size"), c.integer("num_nextn_predict_layers", default=0)
     base = qwen2(c)
     a = base.layers[0].mixers[0]

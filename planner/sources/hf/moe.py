@@ -81,9 +81,7 @@ def gpt_oss(c: Config) -> Decoder:
     bias = c.flag("attention_bias", True)
     experts = moe(c, expert_bias=True, router_bias=True)
     plans = []
-    for i, kind in enumerate(layer_kinds(c, n) if "layer_types" in c else ["sliding_attention", "full_attention"] * n):
-        if i == n:
-            break
+    for kind in layer_kinds(c, n, pattern=2):
         tokens = c.opt_int("sliding_window") if kind == "sliding_attention" else None
         attention = gqa(c, qkv_bias=bias, o_bias=bias, sinks=True, window_tokens=tokens)
         plans.append(LayerPlan((attention,), (experts,), 2 * h))
@@ -110,9 +108,6 @@ def llama4(c: Config) -> Decoder:
     step = c.positive("interleave_moe_layer_step", default=1)
     chunk = c.opt_int("attention_chunk_size")
     no_rope = c.sequence("no_rope_layers") or [int((i + 1) % 4 != 0) for i in range(n)]
-    if "num_local_experts" not in c:
-        raise_experts = c.positive("num_local_experts")
-        assert raise_experts
     experts = moe(c, intermediate=c.positive("intermediate_size"), shared_intermediate=c.positive("intermediate_size"))
     plans = []
     for i in range(n):
@@ -123,7 +118,11 @@ def llama4(c: Config) -> Decoder:
 
 
 def glm4_moe(c: Config) -> Decoder:
-    """GLM-4.5/4.6: dense first layers, a shared expert, score-correction bias, an MTP layer."""
+    """GLM-4.5/4.6: dense first layers, a shared expert, score-correction bias, an MTP layer.
+
+    `mtp_own_embeddings` is our key, for the catalog: GLM-4.5 stores copies of embedding and head in
+    the MTP layer, GLM-4.6 does not, and their configs do not tell.
+    """
     h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
     first = c.integer("first_k_dense_replace", default=1)
     attention = gqa(

@@ -25,6 +25,8 @@ class Quantized:
     format: str
     group_size: int | None = None
     unquantized: tuple[str, ...] = ()
+    fp8_roles: tuple[str, ...] = ()
+    also_quantized: tuple[str, ...] = ()
 
 
 _ATTENTION = {
@@ -69,6 +71,12 @@ _EXPERTS = {
     "latent_in": ("mixer.fc1_latent_proj",),
     "latent_out": ("mixer.fc2_latent_proj",),
 }
+_BESIDE_DENSE = {
+    "ffn_gate_exps": ("experts", "experts.0.gate_proj"),
+    "ffn_up_exps": ("experts", "experts.0.up_proj"),
+    "ffn_down_exps": ("experts", "experts.0.down_proj"),
+}
+"""Gemma 4: the experts are a module beside `mlp`."""
 _PREFIXES = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.",
              "backbone.layers.{}.", "language_model.layers.{}.")  # fmt: skip
 
@@ -135,11 +143,35 @@ def _compressed(q: Config, decoder: Decoder) -> Quantized:
 def _modelopt(q: Config, decoder: Decoder) -> Quantized:
     algorithm = q.text("quant_algo") or q.text("quant_method")
     kept = _kept(q.sequence("ignore") or q.sequence("exclude_modules") or (), decoder, _glob)
-    if "NVFP4" in algorithm or algorithm == "MIXED_PRECISION":
+    if algorithm == "MIXED_PRECISION":
+        return _mixed(q, decoder, kept)
+    if "NVFP4" in algorithm:
         return Quantized("nvfp4", 16, kept)
     if algorithm in ("FP8", "modelopt"):
         return Quantized("fp8", None, kept)
     raise UnknownNameError("quantization", f"modelopt {algorithm}", ("NVFP4", "FP8"))
+
+
+def _mixed(q: Config, decoder: Decoder, kept: tuple[str, ...]) -> Quantized:
+    """ModelOpt's mix: groups of named modules, some in FP8, some in NVFP4; the rest stays as it is."""
+    groups = q.sub("config_groups")
+    targets: dict[int, list[object]] = {4: [], 8: []}
+    for name in groups.data:
+        group = groups.sub(name)
+        bits = group.sub("weights").positive("num_bits", default=4)
+        if bits not in targets:
+            raise UnknownNameError("quantization", f"modelopt with {bits} bits", ("4", "8"))
+        targets[bits].extend(group.sequence("targets") or ())
+    named = _kept([*targets[4], *targets[8]], decoder, _glob)
+    covered = {role.partition("[")[0] for role in named}
+    roles = {role for plan in decoder.layers for role, _ in _roles_of(plan.mixers, plan.ffns)}
+    return Quantized(
+        "nvfp4",
+        16,
+        tuple(sorted({*kept, *(roles - covered)})),
+        fp8_roles=_kept(targets[8], decoder, _glob),
+        also_quantized=("output",) if "lm_head" in targets[4] else (),
+    )
 
 
 Match = Callable[[str, str], bool]
@@ -199,9 +231,10 @@ def _roles_of(mixers: Sequence[object], ffns: Sequence[object]) -> list[tuple[st
         elif kind == "dense":
             roles |= _DENSE
         elif kind == "moe":
-            roles |= _EXPERTS
             if getattr(part, "dense_intermediate", 0):
-                roles |= _DENSE
+                roles |= _BESIDE_DENSE | _DENSE
+            else:
+                roles |= _EXPERTS
     return list(roles.items())
 
 

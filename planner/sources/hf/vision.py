@@ -10,6 +10,8 @@ from planner.sources.hf import deepseek, dense, gemma, hybrid, moe
 from planner.sources.hf.common import Config, Decoder, LayerPlan, Reader, gated, gqa, simple
 from planner.sources.hf.towers import (
     clip,
+    gemma3n_audio,
+    gemma3n_embedder,
     gemma4_audio,
     gemma4_vision,
     glm4v,
@@ -48,8 +50,6 @@ _MOBILENET_V5_300M = 294_126_912
 
 
 def gemma3n(c: Config) -> Decoder:
-    from planner.sources.hf.towers import gemma3n_audio, gemma3n_embedder
-
     text = gemma.gemma3n(_text(c))
     vision, audio = c.sub("vision_config"), c.sub("audio_config")
     blocks = []
@@ -120,7 +120,7 @@ def llama4_vision(c: Config) -> Decoder:
 
 def mllama_text(c: Config) -> Decoder:
     """Llama 3.2 Vision: some layers attend to image tokens only; eight extra embedding rows."""
-    h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
+    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
     cross = set(c.sequence("cross_attention_layers") or ())
     plans = []
     for i in range(n):
@@ -128,8 +128,7 @@ def mllama_text(c: Config) -> Decoder:
             plans.append(LayerPlan((gqa(c, cross=True, qk_norm="head"),), (gated(c),), 2 * h + 2))
         else:
             plans.append(LayerPlan((gqa(c),), (gated(c),), 2 * h))
-    base = simple(c, plans)
-    return base.plus(Block(role="other", parameters=8 * h), modality="text") if vocab else base
+    return simple(c, plans).plus(Block(role="other", parameters=8 * h), modality="text")
 
 
 def mllama_vision(c: Config) -> Decoder:

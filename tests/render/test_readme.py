@@ -1,0 +1,90 @@
+"""PLAN.md says what was planned, and only lists what was written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from markdown_it import MarkdownIt
+
+from planner.render import render
+from planner.spec.plan import Plan
+
+
+def tables(text: str) -> list[list[list[str]]]:
+    """Rows of cells of each table, as plain text."""
+    found: list[list[list[str]]] = []
+    for token in MarkdownIt("commonmark").enable("table").parse(text):
+        if token.type == "table_open":
+            found.append([])
+        elif token.type == "tr_open":
+            found[-1].append([])
+        elif token.type == "inline" and found and token.level >= 3 and token.children is not None:
+            found[-1][-1].append("".join(child.content for child in token.children))
+    return found
+
+
+def headings(text: str) -> list[str]:
+    return [line[3:] for line in text.splitlines() if line.startswith("## ")]
+
+
+def test_it_has_its_chapters(any_plan: Plan) -> None:
+    assert headings(render(any_plan)["PLAN.md"]) == [
+        "Why",
+        "Does it fit",
+        "Limits that every file carries",
+        "How fast",
+        "Assumed",
+        "Mind",
+        "Files",
+    ]
+
+
+def test_the_ledger_is_whole(any_plan: Plan) -> None:
+    ledger = next(t for t in tables(render(any_plan)["PLAN.md"]) if t[0][:2] == ["item", "memory"])
+    rows = any_plan.best.memory.rows
+    assert [row[0] for row in ledger[1:-1]] == [row.item for row in rows]
+    assert ledger[-1][:2] == ["total", "80.00 GiB"]
+    assert all(len(row) == 5 for row in ledger)
+
+
+def test_figures_come_with_their_band(make_plan: Any) -> None:
+    figures = next(t for t in tables(render(make_plan())["PLAN.md"]) if t[0][0] == "figure")
+    rows = {row[0]: row[1:] for row in figures[1:]}
+    assert rows["TTFT p99"] == ["104 (83.2 – 130) ms", "fitted, n = 12"]
+    assert rows["Output"] == ["2,103 (1,683 – 2,629) tokens/s", "fitted, n = 12"]
+
+
+@pytest.mark.parametrize("slugs", [["docker"], ["helm", "kubernetes"], []])
+def test_it_lists_the_files_that_are_there(make_plan: Any, slugs: list[str]) -> None:
+    files = render(make_plan(), slugs)
+    listed = next(t for t in tables(files["PLAN.md"]) if t[0] == ["file", "command"])[1:]
+    names = {name.rstrip("/") for row in listed for name in row[0].split(", ")}
+    assert names == {path.split("/")[0] for path in files} - {"PLAN.md"}
+
+
+def test_it_says_why_a_file_is_missing(make_plan: Any) -> None:
+    text = render(make_plan("ollama", "metal"))["PLAN.md"]
+    assert text.count("no access to the GPU") == 4
+
+
+def test_an_infeasible_configuration_is_said(make_plan: Any) -> None:
+    plan = make_plan()
+    memory = plan.best.memory.model_copy(update={"fits": False, "shortfall_bytes": 3 * 2**30})
+    plan = plan.model_copy(update={"best": plan.best.model_copy(update={"memory": memory, "performance": None})})
+    text = render(plan)["PLAN.md"]
+    assert "It does not fit: 3.00 GiB are missing" in text and "No serving figures were estimated." in text
+
+
+def test_alternatives_stand_beside_the_choice(make_plan: Any) -> None:
+    plan = make_plan()
+    text = render(plan.model_copy(update={"alternatives": (make_plan("tgi", "cuda").best,)}))["PLAN.md"]
+    assert next(t for t in tables(text) if t[0][0] == "engine")[1][0] == "tgi 3.3.7"
+
+
+def test_a_hostile_name_is_text_in_every_place(make_plan: Any) -> None:
+    name = "<script>x</script> | [a](http://b) `c` **d**\n# e"
+    text = render(make_plan("vllm", "cuda", model={"id": name, "checkpoint": name, "license": name}))["PLAN.md"]
+    html = MarkdownIt("commonmark").enable("table").render(text)
+    assert "<script" not in html and "<a " not in html and "\n# e" not in text
+    assert html.count("<h1>") == 1
