@@ -44,7 +44,8 @@ HARDWARE = (
 SERVING = (
     "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
     "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction",
-    "layer_s", "moe_layer_s", "step_s", "seq_s", "request_s", "activation_passes", "link_fraction", "link_latencies",
+    "layer_s", "moe_layer_s", "quant_layer_s", "expert_skew", "step_s", "seq_s", "request_s", "activation_passes",
+    "link_fraction", "link_latencies",
 )  # fmt: skip
 STATIC = tuple(k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop"))
 LOCAL = (

@@ -97,7 +97,7 @@ def test_only_catalog_reads_catalog_yaml() -> None:
         "cli/request.py",  # a user's request file
         "cli/emit.py",  # prints YAML
         "render/plan_file.py",  # plan.yaml
-        "validate/seed.py",  # manifests of the seed
+        "validate/seed_checks.py",  # manifests of the seed
     }
 
 

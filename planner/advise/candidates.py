@@ -141,10 +141,10 @@ def _formats(
 ) -> Iterator[tuple[QuantizationFormat, Checkpoint | None]]:
     """(format, checkpoint) pairs worth trying, the asked one alone when the user named one."""
     model, request = brief.model, brief.request
-    published: dict[str, Checkpoint | None] = {}
-    for checkpoint in model.checkpoints:
-        published.setdefault(checkpoint.quantization, checkpoint)
     layered = release.engine in LAYER_SPLIT_ENGINES
+    published: dict[str, Checkpoint] = {}
+    for checkpoint in sorted(model.checkpoints, key=lambda c: _doubt(c, release)):
+        published.setdefault(checkpoint.quantization, checkpoint)
     if request.quantization is not None:
         asked = resolve_quantization(request.quantization, release.engine, catalog)
         yield catalog.format(asked), published.get(asked)
@@ -182,6 +182,12 @@ def _formats(
             )
             continue
         yield quantization, published.get(identifier)
+
+
+def _doubt(checkpoint: Checkpoint, release: EngineRelease) -> tuple[bool, bool]:
+    """Sort key: seen before merely named by pattern; for Ollama its own tag before a Hub repository."""
+    own = checkpoint.ollama_tag is None if release.engine == "ollama" else checkpoint.repo is None
+    return checkpoint.provenance.basis == "estimated", own
 
 
 def _online(catalog: Catalog, brief: Brief, release: EngineRelease, published: set[str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from planner.advise.brief import PERSONAL_CLASSES, make_brief
 from planner.advise.candidates import LAYER_SPLIT_ENGINES, enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess, is_whole
-from planner.advise.rank import missed_targets
+from planner.advise.rank import meets
 from planner.errors import PlannerError
 from planner.estimate.tensors import active_parameters, parameter_count
 
@@ -113,6 +113,6 @@ def _row(brief: Brief, best: Assessment) -> FitRow:
         ttft_ms=best.ttft_s * 1000,
         itl_ms=best.itl_s * 1000,
         output_tokens_per_s=best.output_tokens_per_s,
-        meets_slo=missed_targets(best, brief) == 0,
+        meets_slo=meets(best, brief),
         command=command(brief.request.model_copy(update={"quantization": candidate.quantization.id})),
     )

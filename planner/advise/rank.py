@@ -20,16 +20,24 @@ QUALITY_PRICE = 0.15
 """Utility lost per percent of perplexity (`quality_rank`): a lossier format must be 11 % faster for each."""
 UNPUBLISHED_PRICE = 0.25
 """Utility lost by weights that nobody is known to publish: quantized while loading, or by the user."""
+UNSEEN_PRICE = 0.05
+"""Utility lost by a checkpoint that is named by its publisher's pattern and that nobody here has opened."""
 CONTEXT_PRICE = 0.2
 """Utility lost per halving of the context below the preferred one."""
 DEVICE_PRICE = 0.02
 """Utility lost per doubling of devices when nothing else tells two candidates apart."""
 
 
-def missed_targets(assessment: Assessment, brief: Brief) -> int:
-    """How many of the two targets the quick look misses."""
-    ttft_missed = assessment.ttft_s * 1000 * _tail(brief) > brief.ttft_ms
-    return int(ttft_missed) + int(assessment.itl_s * 1000 > brief.itl_ms)
+def excess(assessment: Assessment, brief: Brief) -> float:
+    """By how much TTFT and ITL exceed their targets, in log2 units together; 0 means both are met."""
+    ttft = assessment.ttft_s * 1000 * _tail(brief) / brief.ttft_ms
+    itl = assessment.itl_s * 1000 / brief.itl_ms
+    return math.log2(max(1.0, ttft)) + math.log2(max(1.0, itl))
+
+
+def meets(assessment: Assessment, brief: Brief) -> bool:
+    """True when the quick look meets both targets."""
+    return excess(assessment, brief) == 0
 
 
 def _tail(brief: Brief) -> float:
@@ -46,7 +54,7 @@ def utility(assessment: Assessment, brief: Brief) -> float:
     devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
     frugal = -DEVICE_PRICE * math.log2(max(1, devices))
     rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
-    quality = -QUALITY_PRICE * rank - (0.0 if _published(candidate, brief) else UNPUBLISHED_PRICE)
+    quality = -QUALITY_PRICE * rank - _availability_price(candidate, brief)
     quality -= CONTEXT_PRICE * math.log2(brief.context_tokens / assessment.deployment.limits.max_model_len)
     match brief.objective:
         case "throughput":
@@ -59,20 +67,21 @@ def utility(assessment: Assessment, brief: Brief) -> float:
             return -10 * rank + 0.1 * (speed + quality) + frugal
 
 
-def _published(candidate: Candidate, brief: Brief) -> bool:
-    """True when the very weights can be downloaded: a known checkpoint, or the model as it is."""
+def _availability_price(candidate: Candidate, brief: Brief) -> float:
+    """What it costs that the very weights may have to be made: nothing for a checkpoint that was seen."""
     if candidate.checkpoint is not None:
-        return True
+        return UNSEEN_PRICE if candidate.checkpoint.provenance.basis == "estimated" else 0.0
     base = {brief.model.quantization, *(("fp16", "bf16") if brief.model.quantization in ("bf16", "fp16") else ())}
-    return candidate.quantization.id in base
+    return 0.0 if candidate.quantization.id in base else UNPUBLISHED_PRICE
 
 
 def score(assessment: Assessment, brief: Brief) -> float:
     """One number to sort by: meeting the targets first, then keeping all layers on the device, then utility.
 
-    Where no candidate meets a target, all lose the same for it, so that the objective still decides.
+    Where no candidate meets the targets, the miss and the objective weigh the same.
     """
-    penalty = 100.0 * missed_targets(assessment, brief)
+    over = excess(assessment, brief)
+    penalty = 100.0 + over if over else 0.0
     penalty += 0.0 if is_whole(assessment.memory, brief) else 10.0
     return utility(assessment, brief) - penalty
 

@@ -136,10 +136,15 @@ def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
         notes.append(f"{best.quantization} needs the plugin {best.engine.plugin}, which the stock image lacks")
     if best.model.gated:
         notes.append(f"{best.model.checkpoint} is gated: accept its licence on the Hub and provide a token")
-    if any(a.deployment.checkpoint is None and a.deployment.quantization.needs_checkpoint for a in found.fitting):
-        notes.append(
-            f"no published {best.quantization} checkpoint is known; you would have to quantize the model yourself"
-        )
+    chosen = next(a.candidate for a in found.fitting if a.candidate.quantization.id == best.quantization)
+    if chosen.checkpoint is not None and chosen.checkpoint.provenance.basis == "estimated":
+        notes.append(f"{best.model.checkpoint} is named by its publisher's pattern; nobody here has opened it")
+    if (
+        chosen.checkpoint is None
+        and best.quantization != brief.model.quantization
+        and not best.engine.quantization_flag
+    ):
+        notes.append(f"no published {best.quantization} checkpoint is known; you would have to make one")
     notes += best.memory.notes
     return notes
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from planner.advise.brief import Brief, make_brief
 from planner.advise.command import command
 from planner.advise.consult import consult_guide
-from planner.advise.rank import ordered, missed_targets
+from planner.advise.rank import meets, ordered
 from planner.advise.survey import Survey, survey
 from planner.errors import PlannerError
 from planner.sources.machines import resolve_machine
@@ -99,7 +99,7 @@ def _fewer_users(catalog: Catalog, brief: Brief) -> Iterator[tuple[str, Request]
         tried = make_brief(request, brief.model, brief.machine)
         found = survey(catalog, tried)
         best = _best(found, tried, consult_guide(catalog, tried, found).engine)
-        if best is not None and missed_targets(best, tried) == 0:
+        if best is not None and meets(best, tried):
             low = middle
         else:
             high = middle
@@ -126,7 +126,7 @@ def _tried(catalog: Catalog, brief: Brief, action: str, request: Request, too_sl
         best = _best(found, changed, consult_guide(catalog, changed, found).engine)
     except PlannerError:
         return None  # the variation is itself refused: no way out
-    if best is None or (too_slow and missed_targets(best, changed)):
+    if best is None or (too_slow and not meets(best, changed)):
         return None
     return _remedy(action, request, best)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from planner.advise.brief import make_brief
 from planner.advise.candidates import ADVISED_ENGINES, enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess
-from planner.advise.rank import ordered, missed_targets
+from planner.advise.rank import meets, ordered
 from planner.errors import InfeasibleError, PlannerError
 from planner.estimate.tensors import parameter_count
 from planner.sources.machines import resolve_machine
@@ -111,7 +111,7 @@ def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str) ->
         return None  # this machine cannot: no engine, no kernel, a layout it does not have
     if best is None:
         return None
-    return Option(machine, best, missed_targets(best, brief) == 0, machine.usd_per_hour)
+    return Option(machine, best, meets(best, brief), machine.usd_per_hour)
 
 
 def _quick_best(catalog: Catalog, brief: Brief) -> Assessment | None:

@@ -36,7 +36,8 @@ def per_million(usd_per_hour: float, performance: Performance) -> Figure | None:
         return None
     usd = usd_per_hour / SECONDS_PER_HOUR / rate.value * 1e6
     low, high, n = inverse((rate.low / rate.value, rate.high / rate.value, rate.n))
-    return Figure(value=usd, low=usd * low, high=usd * high, unit="USD per million output tokens", basis=rate.basis, n=n)
+    unit = "USD per million output tokens"
+    return Figure(value=usd, low=usd * low, high=usd * high, unit=unit, basis=rate.basis, n=n)
 
 
 def price_source(machine: Machine) -> str:

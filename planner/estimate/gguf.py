@@ -47,7 +47,10 @@ class _Facts:
     is_70b: bool
     imatrix: bool
     tied: bool
-    kv_layers: tuple[int, ...]
+    kv_index: dict[int, int]
+    """Layer → its number among those with attention."""
+    places: tuple[frozenset[str], ...]
+    """Per layer, which positional conditions hold: layers of one place get the same types."""
 
 
 def gguf_tensor_types(
@@ -68,9 +71,15 @@ def gguf_tensor_types(
     for t in tensors(model):
         if t.role in TOWERS:
             continue
+        elements = t.elements // t.count
+        chosen: dict[object, tuple[str, int]] = {}
         for layer in t.layers or (None,):
-            name = _type(t, layer, model, mix, rules, types, facts)
-            out.append(GgufTensor(t.role, layer, name, t.elements // t.count, _bytes(t, types[name])))
+            place = None if layer is None else facts.places[layer]
+            if place not in chosen:
+                name = _type(t, layer, model, mix, rules, types, facts)
+                chosen[place] = name, _bytes(t, types[name])
+            name, size = chosen[place]
+            out.append(GgufTensor(t.role, layer, name, elements, size))
     return tuple(out)
 
 
@@ -113,7 +122,27 @@ def _facts(model: ModelSpec, imatrix: bool) -> _Facts:
             if isinstance(ffn, MoeFfn):
                 experts = max(experts, ffn.experts)
     is_70b = model.model_type in ("llama", "qwen2") and model.n_layers == 80 and kv < heads
-    return _Facts(model.n_layers, heads // kv, experts, is_70b, imatrix, model.tie_word_embeddings, tuple(sorted(at)))
+    kv_index = {layer: i for i, layer in enumerate(sorted(at))}
+    places = tuple(
+        frozenset(
+            {name for name, holds in _positions(i, model.n_layers).items() if holds}
+            | {f"kv_{name}" for name, holds in _positions(kv_index.get(i, i), len(kv_index) or 1).items() if holds}
+        )
+        for i in range(model.n_layers)
+    )
+    return _Facts(model.n_layers, heads // kv, experts, is_70b, imatrix, model.tie_word_embeddings, kv_index, places)
+
+
+def _positions(i: int, n: int) -> dict[str, bool]:
+    """The conditions that ask where layer `i` of `n` stands."""
+    return {
+        "more_bits": i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2,
+        "first_eighth": i < n // 8,
+        "first_sixteenth": i < n // 16,
+        "middle": n // 8 <= i < 7 * n // 8,
+        "first_2": i < 2,
+        "first_4": i < 4,
+    }
 
 
 def _type(
@@ -193,15 +222,10 @@ def _holds(condition: str, layer: int, t: Tensor, category: str, f: _Facts) -> b
     """One condition of the mixes. Attention counts layers that have attention, the rest all layers."""
     n = f.n_layers
     i = layer
-    if category == "attn_v" and f.kv_layers and layer in f.kv_layers:
-        i, n = f.kv_layers.index(layer), len(f.kv_layers)
+    if category == "attn_v" and layer in f.kv_index:
+        i, n = f.kv_index[layer], len(f.kv_index)
     tests = {
-        "more_bits": i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2,
-        "first_eighth": i < n // 8,
-        "first_sixteenth": i < n // 16,
-        "middle": n // 8 <= i < 7 * n // 8,
-        "first_2": i < 2,
-        "first_4": i < 4,
+        **_positions(i, n),
         "gqa_4": f.gqa >= 4,
         "gqa_4_or_moe_4": f.gqa >= 4 or f.experts >= 4,
         "experts_8": f.experts == 8,

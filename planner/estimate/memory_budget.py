@@ -210,6 +210,11 @@ def vllm_budget(d: Deployment, stage: int) -> Budget:
             f"utilisation {utilization:g} is too much, at most {most:g}"
         )
         notes.append(refused)
+    if any(block.role == "vision" for block in d.model.blocks):
+        notes.append(
+            "the engine profiles the largest image or video too, which may take up to 2 GiB more than planned; "
+            "--limit-mm-per-prompt lowers it"
+        )
     if on_cpu:
         notes.append("KV cache in host RAM; VLLM_CPU_KVCACHE_SPACE or --kv-cache-memory-bytes sets it explicitly")
     return Budget(

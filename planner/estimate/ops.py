@@ -18,6 +18,8 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
 * `layer_s`, `moe_layer_s`, `mixer_layer_s` fixed seconds per decoder layer, per MoE layer, per
   recurrent layer and step (launches, norms, routing); `step_s` and `seq_s` the engine's own cost
   per step and per running sequence; `request_s` per request before its first token.
+* `quant_layer_s` the same per layer whose activations are narrowed on the fly (native FP8, INT8, FP4).
+* `expert_skew` how much longer the busiest of several expert ranks takes than the mean one.
 * `activation_passes` how often a layer reads or writes its hidden state per token.
 * `link_fraction` share of the link bandwidth that an all-reduce reaches; `link_latencies` how many
   link latencies one all-reduce takes.
@@ -55,6 +57,8 @@ UNCALIBRATED: Final[dict[str, float]] = {
     "layer_s": 2.5e-5,
     "moe_layer_s": 2.0e-5,
     "mixer_layer_s": 2.0e-5,
+    "quant_layer_s": 4.0e-6,
+    "expert_skew": 1.2,
     "step_s": 8.0e-4,
     "seq_s": 5.0e-6,
     "request_s": 5.0e-3,

@@ -26,10 +26,14 @@ POISSON_MEAN_RATE_WITHOUT_ONE = 1.0
 
 
 def quick(
-    deployment: Deployment, workload: Workload, calibration: Calibration, kv_pool_tokens: int
+    deployment: Deployment,
+    workload: Workload,
+    calibration: Calibration,
+    kv_pool_tokens: int,
+    gpu_layers: int | None = None,
 ) -> tuple[float, float, float]:
     """(mean TTFT in s, mean ITL in s, output tokens/s) of the whole deployment, without percentiles."""
-    step = StepModel(deployment, calibration)
+    step = StepModel(deployment, calibration, gpu_layers=gpu_layers)
     rules = policy(deployment, workload, kv_pool_tokens)
     engines = _engines(deployment)
     found = flow_of(step, rules, workload, engines)
@@ -37,14 +41,19 @@ def quick(
 
 
 def serve(
-    deployment: Deployment, workload: Workload, calibration: Calibration, kv_pool_tokens: int
+    deployment: Deployment,
+    workload: Workload,
+    calibration: Calibration,
+    kv_pool_tokens: int,
+    gpu_layers: int | None = None,
 ) -> Performance:
     """Figures with bands for `workload` on `deployment`, whose pool holds `kv_pool_tokens` tokens.
 
     The pool is that of one tensor × pipeline group. Data-parallel ranks and replicas share the load
-    evenly.
+    evenly. `gpu_layers` (engines that split layers): how many lie on the device, the output counted
+    as one; the host works on the rest.
     """
-    step = StepModel(deployment, calibration)
+    step = StepModel(deployment, calibration, gpu_layers=gpu_layers)
     rules = policy(deployment, workload, kv_pool_tokens)
     engines = _engines(deployment)
     means = flow_of(step, rules, workload, engines)

@@ -7,9 +7,9 @@ need no special case here: sums over matrices are all that a roofline asks for.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
+from planner.estimate.identity import remembered
 from planner.estimate.kvcache import state_bytes
 from planner.estimate.tensors import kept_layers, quantized_layers, tensors
 from planner.estimate.weights import WeightRules, linear_bytes, local_shape
@@ -79,7 +79,7 @@ class Shapes:
     hidden: int
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def shapes(
     model: ModelSpec,
     quant: QuantizationFormat,
@@ -91,6 +91,7 @@ def shapes(
     """Sums over `model`'s matrices on one of `tp` devices; experts over `expert_devices`.
 
     `unquantized` and `group_size` are the checkpoint's where it says so, else the model's own.
+    Positional arguments only (results are remembered).
     """
     own = quant.id == model.quantization
     if unquantized is not None:
@@ -99,7 +100,7 @@ def shapes(
         kept = kept_layers(model) if own else {}
     group = group_size or (model.quantization_group_size if own else None) or quant.group_size
     float_bytes = quant.weight_bits / 8 if quant.kind == "float" else 2.0
-    gguf_bytes = _gguf_bytes_per_element(quant) if quant.kind == "gguf" else None
+    gguf_bytes = _gguf_bytes_per_element(model, quant) if quant.kind == "gguf" else None
 
     routed = {i: f for g in model.layers for f in g.ffns if isinstance(f, MoeFfn) for i in g.layers}
     quantized, plain, head = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
@@ -113,7 +114,7 @@ def shapes(
         n = quantized_layers(t, kept) if quant.kind not in ("float", "gguf") else 0
         per = rows * cols
         if gguf_bytes is not None:
-            packed, rest = per * gguf_bytes, 0.0
+            packed, rest = per * gguf_bytes.get(t.role, 2.0), 0.0
             n = t.count
         else:
             packed, rest = (linear_bytes(quant, rows, cols, 1, group) if n else 0.0), per * float_bytes
@@ -144,17 +145,17 @@ def shapes(
     )
 
 
-def _gguf_bytes_per_element(quant: QuantizationFormat) -> float:
-    """Mean stored bytes of one weight: packed bits, block scales, and what a mix keeps wider.
+def _gguf_bytes_per_element(model: ModelSpec, quant: QuantizationFormat) -> dict[str, float]:
+    """Mean stored bytes of one weight, by role, in the file that `quant` makes of `model`."""
+    from planner.estimate.gguf_tables import _rows
 
-    Only the mean matters to a roofline; the exact file is `estimate.gguf`. A block's scales take
-    half a bit per weight; a medium or large mix keeps some tensors a type wider.
-    """
-    bits = quant.weight_bits
-    if bits >= 16:
-        return bits / 8
-    wider = {"M": 0.35, "L": 0.5, "XL": 0.6}.get(quant.id.rsplit("_", 1)[-1], 0.05)
-    return (bits + 0.5 + wider) / 8
+    n_bytes: dict[str, float] = {}
+    for role, _, size in _rows(model, quant):
+        n_bytes[role] = n_bytes.get(role, 0.0) + size
+    elements: dict[str, int] = {}
+    for t in tensors(model):
+        elements[t.role] = elements.get(t.role, 0) + t.elements
+    return {role: size / elements[role] for role, size in n_bytes.items() if elements.get(role)}
 
 
 def _mixers(model: ModelSpec) -> list[tuple[Mixer, int]]:

@@ -116,7 +116,8 @@ class StepModel:
 
     __slots__ = (
         "_c", "_data", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream", "_host", "_kv_bytes",
-        "_kv_rate", "_link", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rate", "_shapes", "_stage_link", "_state_rate",
+        "_kv_rate", "_link", "_narrowed", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rank_link",
+        "_rate", "_shapes", "_stage_link", "_state_rate",
         "_stream", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
     )  # fmt: skip
 
@@ -126,10 +127,13 @@ class StepModel:
         calibration: Calibration,
         machine: Machine | None = None,
         fit: Fit | None = None,
+        gpu_layers: int | None = None,
     ) -> None:
         """`machine` overrides the deployment's (the host that runs layers which do not fit).
 
-        `fit` overrides the calibration's coefficients (while they are being fitted).
+        `fit` overrides the calibration's coefficients (while they are being fitted). `gpu_layers` of
+        an engine that splits layers lie on the device, the output counted as one; None: the limits' own
+        number, or all.
         """
         d, layout = deployment, deployment.parallelism
         here = machine or d.machine
@@ -157,12 +161,14 @@ class StepModel:
         self._state_rate = p.bytes_per_s * c["kv_fraction"]
         self._kv_rate = self._state_rate * (c["narrow_kv"] if self._kv_bytes < 2 else 1.0)
         self._prompt_rate = p.wide * c["attention_flop_fraction"]
-        self._link = link_of(here, self._tp * self._data)
+        self._link, self._rank_link = link_of(here, self._tp), link_of(here, self._tp * self._data)
+        self._narrowed = self._rate > self._wide and d.quantization.kind not in ("float", "gguf")
         self._stage_link = link_of(here, layout.devices_per_replica)
         self._host: StepModel | None = None
         self._on_device = 1.0
-        if split and machine is None and here.accelerator is not None and d.limits.num_gpu is not None:
-            self._on_device = min(1.0, d.limits.num_gpu / (d.model.n_layers + 1))
+        gpu_layers = d.limits.num_gpu if gpu_layers is None else gpu_layers
+        if split and machine is None and here.accelerator is not None and gpu_layers is not None:
+            self._on_device = min(1.0, max(0, gpu_layers) / (d.model.n_layers + 1))
             if self._on_device < 1.0:
                 self._host = StepModel(d, calibration, host_of(here))
 
@@ -230,7 +236,10 @@ class StepModel:
         tokens = batch + new
         sequences = batch + prompts
         total: Quantity = c["step_s"] + c["seq_s"] * sequences
-        total = total + c["layer_s"] * s.n_layers + c["moe_layer_s"] * s.moe_layers + c["mixer_layer_s"] * s.mixer_layers
+        total = total + c["layer_s"] * s.n_layers + c["moe_layer_s"] * s.moe_layers
+        total = total + c["mixer_layer_s"] * s.mixer_layers
+        if self._narrowed:
+            total = total + c["quant_layer_s"] * s.n_layers
         total = total + (
             c["activation_passes"] * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream
         )
@@ -241,8 +250,9 @@ class StepModel:
             total = total + ops.gemm_s(tokens, w.elements, w.bytes, self._wide, self._wide_stream, tile, sharp)
         if h.elements:
             total = total + ops.gemm_s(sequences, h.elements, h.bytes, self._head_rate, self._head_stream, tile, sharp)
+        skew = c["expert_skew"] if self._data > 1 else 1.0
         for e in s.experts:
-            total = total + ops.grouped_gemm_s(
+            total = total + skew * ops.grouped_gemm_s(
                 tokens * self._data, e.experts, e.per_token, e.elements, e.bytes,
                 self._experts_rate, self._experts_stream, c["expert_tile_tokens"], sharp,
             )  # fmt: skip
@@ -250,8 +260,8 @@ class StepModel:
             held = context if a.window is None else ops.lesser(context, a.window)
             read = held if a.selects is None else ops.lesser(held, a.selects)
             n_bytes = batch * (read * a.kv_elements * self._kv_bytes + context * a.fixed_bytes)
-            total = total + ops.knee(batch * read * a.decode_flops / self._prompt_rate, n_bytes / self._kv_rate, sharp)
-            total = total + pairs * a.prefill_flops / self._prompt_rate
+            flops = batch * read * a.decode_flops + pairs * a.prefill_flops
+            total = total + ops.knee(flops / self._prompt_rate, n_bytes / self._kv_rate, sharp)
         if s.state_bytes:
             total = total + 2.0 * sequences * s.state_bytes / self._state_rate
             total = total + new * s.state_flops_per_token / self._prompt_rate
@@ -266,6 +276,8 @@ class StepModel:
             total = total + s.reductions * ops.allreduce_s(payload, self._tp, rate, latency)
         if self._data > 1 and s.moe_layers:
             # Ranks exchange all tokens before the experts and their sums afterwards.
+            ranks = self._rank_link
+            rate, latency = ranks.bytes_per_s * c["link_fraction"], ranks.latency_s * c["link_latencies"]
             total = total + s.moe_layers * ops.allreduce_s(payload * self._data, self._data, rate, latency)
         if self._pp > 1:
             hop = ops.hop_s(payload, self._stage_link.bytes_per_s * c["link_fraction"], self._stage_link.latency_s)

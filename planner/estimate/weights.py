@@ -31,8 +31,8 @@ class WeightRules:
     `loads_towers`: whether vision and audio towers are on the device. `rotary_cache`: a table of
     cosines and sines for every position of the context. `mxfp4_multiples`: hidden and intermediate
     widths of MXFP4 experts are padded to these by the kernel (256, 64 Triton; 256, 128 Marlin).
-    `awq_zero_point_bits`: what a zero point takes once loaded; Hopper's kernel (Machete) keeps the
-    product of scale and zero point in 16 bits.
+    `awq_zero_point_bits`: what a zero point takes once loaded. 16 on Hopper is inferred, not read in the
+    source: it is what makes the one AWQ figure logged there come out.
     """
 
     vocab_multiple: int = 64
@@ -52,8 +52,9 @@ PLAIN = WeightRules(1, absorbs_mla=False, rotary_cache=False, mxfp4_multiples=(1
 def vllm_rules(sm: int | None = None, *, marlin_mxfp4: bool = False) -> WeightRules:
     """vLLM's layout on a device of compute capability `sm` (90 for Hopper, None off NVIDIA).
 
-    With Machete's 16-bit zero points Llama-3.1-70B AWQ takes 37.82 GiB; vLLM 0.26 on an H200
-    reports 37.88.
+    Hopper's 16-bit AWQ zero points rest on one measurement: Llama-3.1-70B on an H200 (0.26) logs
+    37.88 GiB; packed zero points give 37.07, 16-bit ones 37.82. The MXFP4 widths are likewise
+    inferred from gpt-oss logs of 13.47, 64.38 (Triton) and 65.97 GiB (Marlin).
     """
     return WeightRules(
         awq_zero_point_bits=16 if sm == 90 else None,

@@ -33,6 +33,7 @@ def render(plan: Plan, targets: Sequence[str] | None = None) -> dict[str, str]:
     from planner.render.hostile import refuse_unprintable
 
     refuse_unprintable(plan)
+    targets = [targets] if isinstance(targets, str) else targets
     files: dict[str, str] = {}
     chosen = select(plan, targets)
     slugs = tuple(target.slug for target in chosen)

@@ -214,7 +214,7 @@ def plan_launch(plan: Plan) -> Launch:
         local_devices=tuple(tuple(range(i * per_replica, (i + 1) * per_replica)) for i in range(local)),
         nodes=configuration.hardware.nodes,
         kubernetes_resource=_resource(resolved) if per_replica else None,
-        cpu_request=limits.num_thread or per_replica + 2,
+        cpu_request=_cpu_request(configuration, resolved),
         host_memory_mib=ceil_div(limits.host_memory_bytes, MIB),
         disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
         startup_budget_s=limits.startup_budget_seconds,
@@ -265,6 +265,19 @@ def _model_mount(configuration: Configuration) -> str | None:
     if configuration.engine.name != "ollama":
         return container_model_path(model)
     return posixpath.normpath(posixpath.join(FILES_MOUNT, ollama_arguments.source(configuration)))
+
+
+def _cpu_request(configuration: Configuration, resolved: Resolved) -> int:
+    """Cores of one replica: its threads, or the CPU's cores, or one per device and two for the server itself.
+
+    Below two and one per worker, vLLM's processes take turns (its documentation's advice on CPU resources).
+    """
+    if configuration.limits.num_thread:
+        return configuration.limits.num_thread
+    if resolved.machine.accelerator is not None:
+        return configuration.parallelism.devices_per_replica + 2
+    cpu = resolved.machine.cpu
+    return cpu.cores * resolved.machine.sockets if cpu else 4
 
 
 def _resource(resolved: Resolved) -> str | None:

@@ -28,11 +28,12 @@ def printable(text: str) -> str:
 
 
 def sh(value: object) -> Quoted:
-    """One word of a POSIX shell."""
+    """One word of a POSIX shell. A comma is quoted too: in an array it looks like a mistake."""
     text = str(value)
     if "\0" in text:
         raise UsageError(f"{printable(text)[:80]!r} holds a NUL character, which no shell can pass on")
-    return Quoted(shlex.quote(text))
+    quoted = shlex.quote(text)
+    return Quoted(f"'{text}'" if quoted == text and "," in text else quoted)
 
 
 def _double_quoted(text: str) -> str:
@@ -102,7 +103,7 @@ def comment(value: object) -> Quoted:
     return Quoted(printable(str(value)))
 
 
-_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&]|^[#+-]|^\d+(?=[.)])")
+_MARKDOWN = re.compile(r"[\\`*_\[\]<>|~$&]|^[#+-]|^\d{1,9}(?=[.)](?:\s|$))")
 
 
 def md(value: object) -> Quoted:

@@ -1,6 +1,6 @@
 """The registry of targets: what can be rendered, for which plans, and by which function.
 
-A target is one small module under `targets/` that ends with a `Target`; adding one is that module,
+A target is one small module under `artifacts/` that ends with a `Target`; adding one is that module,
 its templates and its line in `all_targets`.
 """
 
@@ -42,7 +42,7 @@ class Target:
 @cache
 def all_targets() -> tuple[Target, ...]:
     """Every target, those that are always written last."""
-    from planner.render.targets import bench, compose, docker, helm, kubernetes, lock, ollama, readme
+    from planner.render.artifacts import bench, compose, docker, helm, kubernetes, lock, ollama, readme
 
     modules = (docker, compose, kubernetes, helm, ollama, lock, readme, bench)
     return tuple(module.TARGET for module in modules)

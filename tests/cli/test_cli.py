@@ -73,7 +73,7 @@ def test_a_wrong_value_names_itself_and_its_limit(arguments: list[str], says: st
 def test_a_misspelt_model_is_told_the_nearest() -> None:
     done = planner("recommend", "--model", "lama3-70b", "--gpus", "2xA100")
     assert done.returncode == 2
-    assert "llama3-70b" in done.stderr
+    assert "llama3:70b" in done.stderr
 
 
 BAD_REQUESTS = {

@@ -9,6 +9,8 @@ import pytest
 from planner.render.arguments import llamacpp, ollama, tgi, vllm
 from planner.render.launch import plan_launch
 from planner.sources.flags import check_flags
+from planner.spec.base import Provenance
+from planner.spec.hardware import Cpu
 from planner.spec.plan import Plan
 from planner.units import GIB
 
@@ -192,3 +194,26 @@ def test_llama_server_shares_its_context_between_slots(make_plan: Any) -> None:
     pairs = dict(zip(words[::2], words[1::2], strict=True))
     assert int(pairs["--ctx-size"]) == 8192 * int(pairs["--parallel"])
     assert pairs["--cache-type-k"] == pairs["--cache-type-v"] == "q8_0"
+
+
+def test_a_gguf_checkpoint_is_one_file_of_its_repository_with_the_models_tokenizer(make_plan: Any) -> None:
+    plan = make_plan("vllm", "cuda", quantization="gguf:Q4_K_M", model={"checkpoint": "bartowski/x-GGUF"})
+    words = vllm.arguments(plan.best, plan.resolved)
+    assert words[0] == "bartowski/x-GGUF:Q4_K_M"
+    assert values(words)["--tokenizer"] == "meta-llama/Llama-3.1-8B-Instruct"
+
+
+@pytest.mark.parametrize(("platform", "cores"), [("cuda", 4), ("cpu", 192)])
+def test_cores_follow_the_workers_or_the_cpu(make_plan: Any, platform: str, cores: int) -> None:
+    cpu = Cpu(
+        id="epyc",
+        name="EPYC",
+        vendor="amd",
+        cores=96,
+        mem_bandwidth_bytes_per_s=4.6e11,
+        isa=("avx512",),
+        fp32_flops_per_s=5e12,
+        provenance=Provenance(source="https://example.org", date="2026-11-24", basis="spec"),
+    )
+    plan = make_plan("vllm", platform, machine={"cpu": cpu, "sockets": 2})
+    assert plan_launch(plan).cpu_request == cores

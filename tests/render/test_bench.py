@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from planner.render import render
-from planner.render.targets.bench import workload
+from planner.render.artifacts.bench import workload
 from planner.spec.plan import Plan
 
 
@@ -92,3 +92,20 @@ def test_an_unknown_verb_is_a_usage_error(make_plan: Any, recorder: Any, tmp_pat
     script.write_text(render(make_plan(), [])["bench.sh"])
     done = recorder.run(str(script), "everything")
     assert done.returncode == 2 and "use: bash bench.sh" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spec", "endpoint", "field"),
+    [
+        ({"instruct": True}, "/v1/chat/completions", "messages"),
+        ({"instruct": False}, "/v1/completions", "prompt"),
+        ({"modality": "embedding"}, "/v1/embeddings", "input"),
+    ],
+)
+def test_smoke_asks_what_the_model_can_answer(
+    make_plan: Any, recorder: Any, tmp_path: Path, spec: dict[str, Any], endpoint: str, field: str
+) -> None:
+    bench(recorder, make_plan("vllm", "cuda", spec=spec), tmp_path)
+    (words,) = recorder.calls("curl")
+    assert f"http://127.0.0.1:8000{endpoint}" in words
+    assert field in json.loads(words[words.index("-d") + 1])

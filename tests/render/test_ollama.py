@@ -14,9 +14,8 @@ from planner.render import render
 from planner.render.quoting import modelfile as quote
 from planner.spec.plan import Plan
 
-INSTRUCTIONS = {
-    "from", "license", "template", "system", "adapter", "draft", "renderer", "parser", "parameter", "message", "requires",
-}  # fmt: skip
+INSTRUCTIONS = {"from", "license", "template", "system", "adapter", "draft", "renderer", "parser", "parameter"}
+INSTRUCTIONS |= {"message", "requires"}
 
 
 def unquote(text: str) -> tuple[str, bool]:

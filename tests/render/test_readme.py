@@ -88,3 +88,9 @@ def test_a_hostile_name_is_text_in_every_place(make_plan: Any) -> None:
     html = MarkdownIt("commonmark").enable("table").render(text)
     assert "<script" not in html and "<a " not in html and "\n# e" not in text
     assert html.count("<h1>") == 1
+
+
+def test_replicas_of_one_host_have_a_port_each(make_plan: Any) -> None:
+    plan = make_plan("vllm", "cuda", replicas=3)
+    assert "8000 to 8002" in render(plan)["PLAN.md"]
+    assert "a port of its own" not in render(plan, ["kubernetes"])["PLAN.md"]

@@ -11,6 +11,7 @@ import pytest
 
 from planner.errors import UnknownNameError, UsageError
 from planner.render import render, targets
+from planner.render.names import has_fixed_tag, slug
 from planner.spec.plan import Plan
 
 ALWAYS = {"plan.yaml", "PLAN.md", "bench.sh"}
@@ -155,7 +156,7 @@ def test_a_floating_tag_is_never_started(make_plan: Any) -> None:
     ],
 )
 def test_a_name_that_would_be_read_as_a_flag_is_refused(make_plan: Any, part: str, value: str) -> None:
-    with pytest.raises(UsageError, match="dash|NUL"):
+    with pytest.raises(UsageError, match=r"dash|NUL"):
         render(make_plan("vllm", "cuda", model={part: value}))
 
 
@@ -169,3 +170,27 @@ def test_the_planned_limits_are_equal_in_every_file(make_plan: Any) -> None:
     values = files["helm/values.yaml"]
     assert 'max-model-len: "12345"' in values and 'max-num-seqs: "37"' in values and "777" in values
     assert "12345" in files["PLAN.md"]
+
+
+@pytest.mark.parametrize("served", ["a/b", "a.b", "A B", "vllm", "../../etc", "é漢", "x" * 300, "$(id)", "a-", "-"])
+def test_object_names_are_dns_labels_and_stay_apart(served: str) -> None:
+    name = f"llm-{slug(served)}"
+    assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", name) and len(name) <= 50
+    assert name != f"llm-{slug(served + '!')}"
+
+
+@pytest.mark.parametrize(
+    ("reference", "fixed"),
+    [
+        ("vllm/vllm-openai:v0.33.0", True),
+        ("localhost:5000/vllm", False),
+        ("localhost:5000/vllm:v1", True),
+        ("vllm/vllm-openai", False),
+        ("vllm/vllm-openai:latest", False),
+        ("ollama/ollama:rocm", False),
+        ("ollama/ollama:0.33.0-rocm", True),
+        ("x:latest@sha256:00", True),
+    ],
+)
+def test_a_tag_is_fixed_or_floating(reference: str, fixed: bool) -> None:
+    assert has_fixed_tag(reference) is fixed

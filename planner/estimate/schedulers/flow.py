@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from planner.estimate.deployment import Workload
     from planner.estimate.step import StepModel
 
-ITERATIONS = 12
+ITERATIONS = 5
 START_SHARE = 0.1
 """Share of a closed-loop run that belongs to its start, when all clients send at once: one request
 in ten, which is what load generators send per client by custom."""
@@ -34,67 +34,70 @@ class Flow:
 
 
 def steady(step: StepModel, policy: Policy, workload: Workload, concurrency: float) -> Flow:
-    """`concurrency` requests in the system at all times, of which `policy.admitted` may run."""
+    """`concurrency` requests in the system at all times, of which `policy.admitted` may run.
+
+    The engine is never idle: while every client is served once, it takes all their prompts, and
+    decodes all their tokens with as many sequences as decode at a time.
+    """
     isl, osl = float(workload.input_tokens), float(workload.output_tokens)
     running = max(1.0, min(concurrency, policy.admitted))
-    context = isl + osl / 2.0
-    after_first = max(osl - 1.0, 0.0)
-    decoding = running
+    context, after_first = isl + osl / 2.0, max(osl - 1.0, 0.0)
+    group = min(running, max(1.0, policy.step_tokens / isl))
+    in_groups = min(1.0, (policy.lag_steps + 1.0) * group / running)
+    # Of the steps that a client passes through, it decodes in all but those until its first token.
+    steps = after_first + (policy.lag_steps + 1.0 + isl / policy.step_tokens if running > 1.0 else 0.0)
+    batch = max(1.0, running * after_first / steps) if after_first else running
+    decode = float(step.decode_s(batch, context))
+    together, first, itl, cycle = 1.0, 0.0, 0.0, 0.0
     for _ in range(ITERATIONS):
-        batch = max(decoding, 1e-3)
-        decode = float(step.decode_s(max(batch, 1.0), context))
-        own, prompt = prompt_cost(step, policy, batch, context, isl, decode)
-        rate = batch / (after_first * decode + batch * prompt) if after_first else 1.0 / prompt
-        stall = min(rate * prompt, 0.98)
-        itl = decode / (1.0 - stall)
-        first = own
-        if running > 1.0:
-            first = _first_token_s(policy, running, own, prompt, stall, decode, itl, isl, osl)
-        rate = running / (first + after_first * itl)
-        target = min(running, rate * after_first * itl)
-        decoding = 0.5 * decoding + 0.5 * max(target, 1e-3)
-    if after_first:
-        # Prompts bound the rate whatever the split; the rest of a request's time is decoding.
-        rate = min(rate, 1.0 / prompt)
-        itl = max(decode, (running / rate - first) / after_first)
+        beside = batch * (1.0 - together * in_groups) if running > 1.0 and after_first else 0.0
+        tokens = isl * (1.0 + together * (group - 1.0))
+        own, prompt = prompt_cost(step, policy, beside, context, isl, tokens)
+        busy = running * prompt + steps * decode * min(1.0, after_first)
+        alone, grouped = _first_token_s(policy, running, group, own, prompt, decode, busy)
+        apart = 2.0 * policy.length_spread * osl * decode / (group * prompt)
+        together = 0.5 * together + 0.5 / (1.0 + apart * apart)
+        first = together * grouped + (1.0 - together) * alone
+        cycle = max(busy, first + after_first * decode)
+        itl = (cycle - first) / after_first if after_first else 0.0
+    rate = running / cycle
     waiting = max(0.0, concurrency - running)
-    return Flow(first + waiting / rate + step.request_s, itl, rate, decoding, running)
+    return Flow(first + waiting / rate + step.request_s, itl, rate, batch, running)
 
 
 def _first_token_s(
-    policy: Policy, running: float, own: float, prompt: float, stall: float, decode: float, itl: float, isl: float, osl: float
-) -> float:
-    """Mean seconds from being admitted to the first token, beside others.
+    policy: Policy, running: float, group: float, own: float, prompt: float, decode: float, cycle: float
+) -> tuple[float, float]:
+    """Mean seconds from being admitted to the first token: clients out of step, and in groups.
 
-    Either clients have fallen out of step (a queue of prompts at random, after the steps that were
-    scheduled already), or, when answers are short and alike, they still move in groups as large as
-    one step takes.
+    Out of step, a prompt meets a queue of others at random, after the steps that were scheduled
+    already. In groups of as many as one step takes, it waits for its group and those before it.
     """
-    most = (running - 1.0) * prompt / 2.0
-    queue = prompt * stall / (2.0 * (1.0 - stall))
-    alone = own + queue * most / (queue + most) + min(1.0, running - 1.0) * (policy.lag_steps + 0.5) * min(itl, most + decode)
-    group = min(running, max(1.0, policy.step_tokens / isl))
-    together = min((policy.lag_steps + 1.0) * group, (running + group) / 2.0) * prompt
-    apart = 2.0 * policy.length_spread * osl * decode / (group * prompt)
-    share = 1.0 / (1.0 + apart * apart)
-    return share * max(together, own) + (1.0 - share) * alone
+    if running <= 1.0:
+        return own, own
+    load = min(running * prompt / cycle, 0.98)
+    queue, most = prompt * load / (2.0 * (1.0 - load)), (running - 1.0) * prompt / 2.0
+    pace = min(decode / (1.0 - load), decode + most)
+    scheduled = min(1.0, running - 1.0) * (policy.lag_steps + 0.5) * pace
+    grouped = min((policy.lag_steps + 1.0) * group, (running + group) / 2.0) * prompt
+    return own + queue * most / (queue + most) + scheduled, max(grouped, own)
 
 
 def prompt_cost(
-    step: StepModel, policy: Policy, batch: float, context: float, isl: float, decode: float
+    step: StepModel, policy: Policy, batch: float, context: float, isl: float, tokens: float
 ) -> tuple[float, float]:
-    """Seconds until one prompt is through, and seconds that it adds to everybody's time.
+    """Seconds until one prompt is through, and seconds that each adds to everybody's time.
 
-    Both with `batch` others decoding. Prompts longer than a step's budget take several steps; when
-    many are waiting, one step takes several of them.
+    With `batch` others decoding, and `tokens` of prompts waiting together. Prompts longer than a
+    step's budget take several steps.
     """
     room = max(policy.step_tokens - batch, 0.05 * policy.step_tokens)
-    alone = min(isl, room)
-    beside = batch if policy.mixes and batch > 1.0 else 0.0
-    chunk = float(step.mixed_s(beside, context, alone, isl))
-    base = decode if beside else 0.0
-    own = chunk * isl / alone
-    return own, max(chunk - base, 0.05 * chunk) * isl / alone
+    beside = batch if policy.mixes and batch >= 0.5 else 0.0
+    base = float(step.decode_s(beside, context)) if beside else 0.0
+    alone, chunk = min(isl, room), min(tokens, room)
+    single = float(step.mixed_s(beside, context, alone, isl))
+    several = float(step.mixed_s(beside, context, chunk, isl)) if chunk > alone else single
+    return single * isl / alone, max(several - base, 0.05 * several) * isl / chunk
 
 
 def burst(step: StepModel, policy: Policy, workload: Workload, concurrency: float) -> Flow:
@@ -134,7 +137,7 @@ def _open(step: StepModel, policy: Policy, workload: Workload, rate: float, batc
     isl, osl = float(workload.input_tokens), float(workload.output_tokens)
     context, after_first = isl + osl / 2.0, max(osl - 1.0, 0.0)
     decode = float(step.decode_s(max(batch, 1.0), context))
-    own, prompt = prompt_cost(step, policy, batch, context, isl, decode)
+    own, prompt = prompt_cost(step, policy, batch, context, isl, isl)
     stall = min(rate * prompt, 0.95)
     itl = decode / (1.0 - stall)
     first = own + prompt * stall / (2.0 * (1.0 - stall)) + min(1.0, rate * after_first * itl) * decode / 2.0

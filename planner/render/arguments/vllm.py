@@ -22,6 +22,7 @@ def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ..
     words = [container_model_path(model) if local else hub_name(configuration)]
     words += options(
         ("--revision", None if local else model.revision),
+        ("--tokenizer", tokenizer(configuration, resolved)),
         ("--served-model-name", model.served_name),
         ("--dtype", dtype_flag(configuration, resolved)),
         ("--quantization", configuration.engine.quantization_flag),
@@ -46,6 +47,13 @@ def hub_name(configuration: Configuration) -> str:
     quantization = configuration.quantization
     suffix = ":" + quantization.removeprefix("gguf:") if quantization.startswith("gguf:") else ""
     return configuration.model.checkpoint + suffix
+
+
+def tokenizer(configuration: Configuration, resolved: Resolved) -> str | None:
+    """A GGUF file's own tokenizer is slow to convert and may differ: name the original model's."""
+    original = resolved.model.id
+    is_gguf = configuration.quantization.startswith("gguf:")
+    return original if is_gguf and "/" in original and not original.startswith(("/", ".", "~")) else None
 
 
 def on_cpu(configuration: Configuration) -> bool:

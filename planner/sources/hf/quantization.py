@@ -29,13 +29,13 @@ class Quantized:
     also_quantized: tuple[str, ...] = ()
 
 
-_ATTENTION = {
+_ATTENTION: dict[str, tuple[str, ...]] = {
     "attn_q": ("self_attn.q_proj", "self_attn.qkv_proj", "mixer.q_proj"),
     "attn_k": ("self_attn.k_proj", "self_attn.qkv_proj", "mixer.k_proj"),
     "attn_v": ("self_attn.v_proj", "self_attn.qkv_proj", "mixer.v_proj"),
     "attn_output": ("self_attn.o_proj", "mixer.o_proj"),
 }
-_MLA = {
+_MLA: dict[str, tuple[str, ...]] = {
     "q_a": ("self_attn.q_a_proj", "self_attn.fused_qkv_a_proj"),
     "q_b": ("self_attn.q_b_proj",),
     "attn_q": ("self_attn.q_proj",),
@@ -46,17 +46,17 @@ _MLA = {
     "indexer_k": ("self_attn.indexer.wk", "self_attn.indexers.wk"),
     "indexer_weights": ("self_attn.indexer.weights_proj", "self_attn.indexers.weights_proj"),
 }
-_STATE = {
+_STATE: dict[str, tuple[str, ...]] = {
     "ssm_in": ("mixer.in_proj", "linear_attn.in_proj_qkv", "linear_attn.in_proj_qkvz", "mamba.in_proj"),
     "ssm_gates": ("linear_attn.in_proj_ba", "linear_attn.in_proj_b", "linear_attn.in_proj_a"),
     "ssm_out": ("mixer.out_proj", "linear_attn.out_proj", "mamba.out_proj"),
 }
-_DENSE = {
+_DENSE: dict[str, tuple[str, ...]] = {
     "ffn_gate": ("mlp.gate_proj", "mixer.gate_proj", "feed_forward.gate_proj"),
     "ffn_up": ("mlp.up_proj", "mixer.up_proj", "feed_forward.up_proj"),
     "ffn_down": ("mlp.down_proj", "mixer.down_proj", "feed_forward.down_proj"),
 }
-_EXPERTS = {
+_EXPERTS: dict[str, tuple[str, ...]] = {
     "ffn_gate_exps": ("mlp.experts.0.gate_proj", "block_sparse_moe.experts.0.w1", "mlp.experts"),
     "ffn_up_exps": ("mlp.experts.0.up_proj", "block_sparse_moe.experts.0.w3", "mlp.experts", "mixer.experts.0.up_proj"),
     "ffn_down_exps": (
@@ -71,7 +71,7 @@ _EXPERTS = {
     "latent_in": ("mixer.fc1_latent_proj",),
     "latent_out": ("mixer.fc2_latent_proj",),
 }
-_BESIDE_DENSE = {
+_BESIDE_DENSE: dict[str, tuple[str, ...]] = {
     "ffn_gate_exps": ("experts", "experts.0.gate_proj"),
     "ffn_up_exps": ("experts", "experts.0.up_proj"),
     "ffn_down_exps": ("experts", "experts.0.down_proj"),

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.registry import Target
-from planner.render.targets.docker import headline
+from planner.render.artifacts.docker import headline
 from planner.render.templating import fill
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
-_OLLAMA_PORT = 11434
-"""The native server's; every other plan has a container."""
+_NATIVE_PORTS = {"ollama": 11434, "llamacpp": 8080}
+"""Where an engine listens that is not started in a container of ours; 8000 for the others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,42 +51,41 @@ def workload(plan: Plan) -> Workload:
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """One script with three verbs: smoke, vllm, guidellm."""
-    load, best = workload(plan), plan.best
+    load, best, model = workload(plan), plan.best, plan.resolved.model
     served, engine = best.model.served_name, best.engine.name
-    tokenizer = best.model.checkpoint if engine in ("vllm", "tgi") else plan.resolved.model.id
-    chat = {"model": served, "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
-    server = {"kind": "openai_http", "model": served}
+    tokenizer = best.model.checkpoint if engine in ("vllm", "tgi") else model.id
+    container = why_no_container(plan) is None
+    endpoint, body = _smoke(plan)
+    # vLLM's own completions endpoint can be told to ignore the end token: every answer is as long as planned
+    backend, path = ("vllm", "/v1/completions") if engine == "vllm" else ("openai-chat", "/v1/chat/completions")
+    if not model.instruct and engine != "vllm":
+        backend, path = "openai", "/v1/completions"
     return {
         "bench.sh": fill(
             "common/bench.sh.j2",
             title=headline(plan),
-            port=_OLLAMA_PORT if why_no_container(plan) else plan_launch(plan).port,
-            chat=json.dumps(chat),
+            port=plan_launch(plan).port if container else _NATIVE_PORTS.get(engine, 8000),
+            endpoint=endpoint,
+            body=json.dumps({"model": served, **body}),
             served_name=served,
             tokenizer=tokenizer,
-            native=engine == "vllm",
+            backend=backend,
+            path=path,
             load=load,
-            vllm_load=_vllm_load(load),
-            guidellm_backend=json.dumps(server),
-            guidellm_profile=_guidellm_profile(load),
+            guidellm_backend=json.dumps({"kind": "openai_http", "model": served}),
             guidellm_tokenizer=json.dumps({"kind": "huggingface_auto", "model": tokenizer}),
-            guidellm_data=f"kind=synthetic_text,prompt_tokens={load.input_tokens},output_tokens={load.output_tokens}",
         )
     }
 
 
-def _vllm_load(load: Workload) -> tuple[str, ...]:
-    if load.arrival == "poisson" and load.rate is not None:
-        return ("--request-rate", f"{load.rate:.12g}")
-    return ("--request-rate", "inf", "--max-concurrency", str(load.concurrency))
-
-
-def _guidellm_profile(load: Workload) -> str:
-    if load.arrival == "poisson" and load.rate is not None:
-        return f"kind=poisson,rate={load.rate:.12g}"
-    if load.arrival == "burst":
-        return f"kind=throughput,max_concurrency={load.concurrency}"
-    return f"kind=concurrent,streams={load.concurrency}"
+def _smoke(plan: Plan) -> tuple[str, dict[str, object]]:
+    """(endpoint, body without the model) of the shortest request that the model can answer."""
+    model = plan.resolved.model
+    if model.modality == "embedding":
+        return "/v1/embeddings", {"input": "Say hello."}
+    if not model.instruct:
+        return "/v1/completions", {"prompt": "Hello, my name is", "max_tokens": 16}
+    return "/v1/chat/completions", {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}
 
 
 TARGET = Target("bench", "Smoke test and load", ("bench.sh",), lambda plan: None, render, always=True)

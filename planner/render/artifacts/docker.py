@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.quoting import mount
 from planner.render.registry import Target
-from planner.render.targets.ollama import modelfile
+from planner.render.artifacts.ollama import modelfile
 from planner.render.templating import fill
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from planner.render.launch import PROBE_PERIOD_S, Launch, plan_launch, why_no_container
 from planner.render.registry import Target
-from planner.render.targets import kubernetes
-from planner.render.targets.docker import headline
+from planner.render.artifacts import kubernetes
+from planner.render.artifacts.docker import headline
 from planner.render.templating import fill, static
 
 if TYPE_CHECKING:

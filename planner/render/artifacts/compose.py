@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from planner.render.launch import Launch, plan_launch, why_no_container
 from planner.render.registry import Target
-from planner.render.targets.docker import headline
-from planner.render.targets.ollama import modelfile
+from planner.render.artifacts.docker import headline
+from planner.render.artifacts.ollama import modelfile
 from planner.render.templating import fill
 
 if TYPE_CHECKING:

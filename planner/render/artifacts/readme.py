@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render.launch import find_image, plan_launch
 from planner.render.registry import Target, all_targets
-from planner.render.targets.bench import workload
+from planner.render.artifacts.bench import workload
 from planner.render.templating import fill
 from planner.units import gib
 
 if TYPE_CHECKING:
-    from planner.spec.plan import Configuration, Figure, Percentiles, Plan
+    from planner.spec.plan import Configuration, Figure, Percentiles, Plan, Resolved
 
 _HOW = {
     "docker": ("docker-run.sh", "bash docker-run.sh"),
@@ -35,7 +36,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         plan=plan,
         best=best,
         title=f"{best.model.id} on {best.hardware.label} with {plan.resolved.engine.title} {best.engine.version}",
-        facts=facts(best),
+        facts=facts(best, plan.resolved),
         load=load,
         objective=request.objective or "the default objective",
         ledger=[(row.item, gib(row.bytes), row.formula, row.why, row.basis) for row in best.memory.rows],
@@ -50,12 +51,20 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             if target.slug not in slugs and (reason := target.supports(plan)) is not None
         ],
         remote=best.hardware.nodes > 1,
+        ports=_ports(plan) if {"docker", "compose"} & set(slugs) else None,
         alternatives=[alternative(other) for other in plan.alternatives],
     )
     return {"PLAN.md": text}
 
 
-def facts(best: Configuration) -> list[tuple[str, str]]:
+def _ports(plan: Plan) -> tuple[int, int] | None:
+    """First and last host port when several replicas share a host."""
+    launch = plan_launch(plan)
+    count = len(launch.local_devices)
+    return (launch.port, launch.port + count - 1) if count > 1 else None
+
+
+def facts(best: Configuration, resolved: Resolved) -> list[tuple[str, str]]:
     """The choice as rows of a table."""
     parallel, engine = best.parallelism, best.engine
     rows = [
@@ -75,6 +84,9 @@ def facts(best: Configuration) -> list[tuple[str, str]]:
     ]
     if engine.image:
         rows.append(("Image", engine.image + ("" if engine.image_verified else " (tag not verified)")))
+    image = find_image(best, resolved)
+    if image is not None and image.note:
+        rows.append(("Image needs", image.note))
     if engine.plugin:
         rows.append(("Plugin", f"{engine.plugin} (not in the stock image: installed when the container starts)"))
     return rows

@@ -1,0 +1,108 @@
+"""What has to live inside a vLLM engine to measure it: a memory report and a decode without its prefill.
+
+`MemoryReport` extends the worker with one remote call that reads the figures of the start-up profile in
+bytes. `SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the
+cache, so the decode step at a long context is measured without paying for the prompt; the cache is filled
+with random values once. It says nothing about prefill and knows no model. Loaded by name by
+`measure_vllm.py`; written against vLLM 0.26.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorMetadata,
+    KVConnectorRole,
+    SupportsHMA,
+)
+
+_MARK = "in_cache"
+_FILL_CHUNK_ELEMENTS = 1 << 30
+
+
+class MemoryReport:
+    """Worker extension: `collective_rpc("memory_report")` returns the engine's own profile, in bytes."""
+
+    def memory_report(self) -> dict[str, float]:
+        """Bytes of every share that the start-up profile knows; a figure the engine lacks is absent."""
+        worker: Any = self
+        report: dict[str, float] = {
+            "total": worker.init_snapshot.total_memory,
+            "free_at_start": worker.init_snapshot.free_memory,
+            "requested": worker.requested_memory,
+            "weights": worker.model_runner.model_memory_usage,
+        }
+        names = {
+            "non_torch": "non_torch_memory",
+            "activation_peak": "peak_activation_memory",
+            "cuda_graph_estimate": "cudagraph_memory_estimate",
+            "kv_available": "available_kv_cache_memory_bytes",
+        }
+        report |= {name: getattr(worker, attribute) for name, attribute in names.items() if hasattr(worker, attribute)}
+        return {name: float(value) for name, value in report.items()}
+
+
+class _Nothing(KVConnectorMetadata):
+    """The scheduler has nothing to tell the workers."""
+
+
+class SkipPrefill(KVConnectorBase_V1, SupportsHMA):
+    """Prompts whose `kv_transfer_params` carry {"in_cache": True} count as computed but for the last token."""
+
+    def __init__(self, vllm_config: Any, role: KVConnectorRole, kv_cache_config: Any) -> None:
+        super().__init__(vllm_config, role, kv_cache_config)
+
+    def register_kv_caches(self, kv_caches: dict[str, Any]) -> None:
+        """Fill every cache tensor once with small random values, so that no kernel reads zeros."""
+        seen: set[int] = set()
+        for cache in kv_caches.values():
+            for tensor in cache if isinstance(cache, list | tuple) else [cache]:
+                if tensor.data_ptr() in seen:
+                    continue
+                seen.add(tensor.data_ptr())
+                rows = max(1, _FILL_CHUNK_ELEMENTS // max(1, tensor[0].numel()))
+                for start in range(0, tensor.shape[0], rows):
+                    part = tensor[start : start + rows]
+                    if part.dtype in (torch.bfloat16, torch.float16, torch.float32):
+                        part.normal_(0.0, 0.02)
+                    else:
+                        part.view(torch.uint8).random_(0, 0x38)
+        torch.accelerator.synchronize()
+
+    def get_num_new_matched_tokens(self, request: Any, num_computed_tokens: int) -> tuple[int, bool]:
+        """(tokens that the cache is said to hold beyond `num_computed_tokens`, loaded asynchronously)."""
+        if not (request.kv_transfer_params or {}).get(_MARK):
+            return 0, False
+        return max(0, request.num_tokens - 1 - num_computed_tokens), False
+
+    def update_state_after_alloc(self, request: Any, blocks: Any, num_external_tokens: int) -> None:
+        """No state: the cache is already filled."""
+
+    def build_connector_meta(self, scheduler_output: Any) -> KVConnectorMetadata:
+        """Empty: the workers have nothing to load."""
+        return _Nothing()
+
+    def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
+        """Nothing to load."""
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """Nothing to wait for."""
+
+    def save_kv_layer(self, layer_name: str, kv_layer: Any, attn_metadata: Any, **kwargs: Any) -> None:
+        """Nothing to save."""
+
+    def wait_for_save(self) -> None:
+        """Nothing to wait for."""
+
+    def request_finished(self, request: Any, block_ids: list[int]) -> tuple[bool, dict[str, Any] | None]:
+        """Blocks are freed at once."""
+        return False, None
+
+    def request_finished_all_groups(
+        self, request: Any, block_ids: tuple[list[int], ...]
+    ) -> tuple[bool, dict[str, Any] | None]:
+        """Blocks are freed at once."""
+        return False, None

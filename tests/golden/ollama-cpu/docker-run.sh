@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# ollama 0.33.0 serving bartowski/Meta-Llama-3.1-8B-Instruct-GGUF on cpu
+# Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
+# Settings from the environment: NAME PORT BIND IMAGE
+set -euo pipefail
+
+NAME="${NAME:-llm-llama3-1-8b}"
+BIND="${BIND:-127.0.0.1}"
+PORT="${PORT:-11434}"
+# The tag follows the release pattern; nobody has confirmed that the registry holds it.
+planned_image=docker.io/ollama/ollama:0.33.0
+IMAGE="${IMAGE:-$planned_image}"
+SERVED=llama3.1-8b
+HEALTH=/api/version
+START_BUDGET_S=905
+
+for tool in docker curl; do
+  command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
+done
+docker info >/dev/null 2>&1 || { echo "the docker daemon does not answer" >&2; exit 1; }
+
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+[ -f "$here/Modelfile" ] || { echo "Modelfile is missing beside this script" >&2; exit 1; }
+
+command_line=(
+)
+
+# start NAME PORT DEVICES
+start() {
+  local run=(
+    docker run --detach --init
+    --name "$1"
+    --restart unless-stopped
+    --stop-timeout 60
+    --publish "$BIND:$2:11434"
+    --mount 'type=volume,source=llm-llama3-1-8b-weights,target=/root/.ollama'
+    --shm-size 4096m
+    --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
+    --security-opt no-new-privileges
+    --env OLLAMA_CONTEXT_LENGTH=8192
+    --env OLLAMA_FLASH_ATTENTION=1
+    --env OLLAMA_HOST=0.0.0.0:11434
+    --env OLLAMA_KEEP_ALIVE=-1
+    --env OLLAMA_LOAD_TIMEOUT=905s
+    --env OLLAMA_MAX_LOADED_MODELS=1
+    --env OLLAMA_MAX_QUEUE=128
+    --env OLLAMA_NUM_PARALLEL=4
+  )
+  run+=(--mount "type=bind,\"source=${here//\"/\"\"}/Modelfile\",target=/etc/planner/Modelfile,readonly")
+  "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
+}
+
+# wait_until_ready NAME URL
+wait_until_ready() {
+  local deadline=$((SECONDS + START_BUDGET_S)) restarts
+  until curl -fs -o /dev/null --max-time 5 "$2"; do
+    restarts="$(docker inspect --format '{{.RestartCount}}' "$1")"
+    if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
+      docker logs --tail 40 "$1" >&2
+      echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      return 1
+    fi
+    sleep 5
+  done
+}
+
+start "$NAME-0" "$((PORT + 0))" ''
+echo "waiting up to $START_BUDGET_S s: weights are downloaded on the first start"
+wait_until_ready "$NAME-0" "http://$BIND:$((PORT + 0))$HEALTH"
+docker exec "$NAME-0" ollama create "$SERVED" -f /etc/planner/Modelfile
+docker exec "$NAME-0" ollama run "$SERVED" '' >/dev/null
+
+echo "ready; try it: BASE_URL=http://$BIND:$PORT bash bench.sh smoke"

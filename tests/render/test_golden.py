@@ -1,0 +1,59 @@
+"""Whole artifacts as people would review them: a change in any byte is shown by a diff.
+
+Refresh with `pytest tests/render --update-golden` and read the diff.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from planner.render import load_plan, render
+
+GOLDEN = Path(__file__).resolve().parent.parent / "golden"
+CASES: dict[str, dict[str, Any]] = {
+    "vllm-2xa100": {"engine": "vllm", "platform": "cuda"},
+    "vllm-mi300x-replicas": {"engine": "vllm", "platform": "rocm", "replicas": 2, "kv_cache_dtype": "fp8"},
+    "tgi-gaudi": {"engine": "tgi", "platform": "gaudi"},
+    "ollama-cpu": {"engine": "ollama", "platform": "cpu"},
+    "ollama-apple": {"engine": "ollama", "platform": "metal"},
+}
+
+
+def stored(case: str) -> dict[str, str]:
+    folder = GOLDEN / case
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_artifacts_are_the_stored_ones(make_plan: Any, pytestconfig: pytest.Config, case: str) -> None:
+    # the chart's static files are the same in every case and are stored under templates/
+    files = {
+        path: text
+        for path, text in render(make_plan(**CASES[case])).items()
+        if not path.startswith("helm/") or path in ("helm/values.yaml", "helm/Chart.yaml")
+    }
+    folder = GOLDEN / case
+    if pytestconfig.getoption("--update-golden", default=False):
+        for old in [p for p in folder.rglob("*") if p.is_file()]:
+            old.unlink()
+        for path, text in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    golden = stored(case)
+    assert sorted(files) == sorted(golden)
+    for path, text in files.items():
+        assert text == golden[path], f"{case}/{path} differs; see this module's docstring"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stored_plan_gives_its_stored_files(case: str) -> None:
+    golden = stored(case)
+    again = render(load_plan(golden["plan.yaml"]))
+    assert {path: again[path] for path in golden} == golden
