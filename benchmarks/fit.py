@@ -82,7 +82,7 @@ class Plan:
 HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
 M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
 APPLE = (*M, *(f"{m}-{n}gpu" for m in M for n in (8, 14, 16, 24, 30, 32, 48, 60)))
-GEFORCE = ("rtx-3090", "rtx-4090", "rtx-4080-super", "rtx-5090", "rtx-5080", "rtx-5060-ti-16gb", "gb10")
+GEFORCE = ("rtx-3090", "rtx-4090", "rtx-4080-super", "rtx-5090", "rtx-5080", "rtx-5060-ti-16gb", "rtx-pro-6000-blackwell", "rtx-pro-6000-blackwell-max-q")
 SERVERS = ("xeon-8375c", "epyc-9r14", "altra-q80")
 
 
@@ -93,6 +93,11 @@ def _of(prefix: str, devices: Iterable[str]) -> tuple[str, ...]:
 def _stable(row: Row) -> bool:
     """Leaves out three Qwen3-32B FP8 rows that are faster than reading their KV cache in bf16 allows."""
     return not (row["model"] == "Qwen/Qwen3-32B" and row["quantization"] == "fp8")
+
+
+def _few(row: Row) -> bool:
+    """Leaves out large batches on CPUs: those builds ran attention over the cells of all sequences."""
+    return bool(row["concurrency"] <= 8)
 
 
 PLANS = (
@@ -111,20 +116,20 @@ PLANS = (
     Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7, emit_devices=False),
     Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
     Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
-    Plan("llamacpp", "Blackwell", _of("rtx-50", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
-    Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.35),
+    Plan("llamacpp", "Blackwell", (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.5),
     Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7, emit_devices=False),
     *(Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2) for n in range(1, 6)),
     Plan("llamacpp", "rocm", ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"), LOCAL, ("llamacpp", "cuda"), sigma=0.5, emit_devices=False, also=("xpu",)),
     Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
     Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
-    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, emit_devices=False),
-    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False),
-    Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3),
-    Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3),
-    Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
-    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False),
+    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, emit_devices=False, where=_few),
+    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False, where=_few),
+    Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
+    Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
+    Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
+    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False, where=_few),
     Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
     Plan("llamacpp", "Ampere/embedded", ("jetson-orin-nano-8gb", "jetson-orin-nano-super"), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "cuda"), sigma=0.3, row_engines=("mlc",)),
     Plan("llamacpp", "Blackwell/embedded", ("jetson-agx-thor",), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "Blackwell/integrated"), sigma=0.3, row_engines=("mlc",)),

@@ -6,7 +6,7 @@ finalist in full. Knows nothing of choosing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import CONTEXT_STEP_TOKENS, Brief
@@ -14,6 +14,7 @@ from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
 from planner.advise.limits import resolve_limits
 from planner.estimate.deployment import Deployment
 from planner.estimate.memory import ledger
+from planner.estimate.memory_budget import largest_utilization
 from planner.estimate.serving import quick
 from planner.units import ceil_div, gib
 
@@ -83,7 +84,7 @@ def deploy(
         max_num_batched_tokens=request.max_num_batched_tokens,
         kv_bits=candidate.kv_format.bits,
     )
-    return Deployment(
+    deployment = Deployment(
         model=brief.model,
         quantization=candidate.quantization,
         kv_format=candidate.kv_format,
@@ -94,6 +95,12 @@ def deploy(
         native_compute=candidate.native,
         checkpoint=candidate.checkpoint,
     )
+    if engine_defaults or request.gpu_memory_utilization is not None or limits.gpu_memory_utilization is None:
+        return deployment
+    most = largest_utilization(deployment)
+    if limits.gpu_memory_utilization > most:  # memory shared with the system: leave it its share
+        limits = limits.model_copy(update={"gpu_memory_utilization": most})
+    return replace(deployment, limits=limits)
 
 
 def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Assessment | Misfit:

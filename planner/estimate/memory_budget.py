@@ -15,7 +15,7 @@ from planner.estimate.identity import remembered
 from planner.estimate.kvcache import kv_layers
 from planner.estimate.overheads import gaudi, tgi, trtllm, vllm
 from planner.estimate.overheads.host import system_bytes
-from planner.estimate.weights import TGI, VLLM, stage_layers, weight_bytes
+from planner.estimate.weights import TGI, stage_layers, vllm_rules, weight_bytes
 from planner.spec.base import FigureBasis
 from planner.spec.engine import EngineRelease
 from planner.spec.model import Checkpoint, ModelSpec
@@ -116,6 +116,7 @@ def device_weights(d: Deployment, stage: int) -> int:
         stage,
         expert_ranks(d),
         d.engine.engine == "tgi",
+        d.machine.accelerator.sm if d.machine.accelerator else None,
     )
 
 
@@ -139,6 +140,7 @@ def _weights(
     stage: int,
     ep: int,
     is_tgi: bool,
+    sm: int | None,
 ) -> int:
     return weight_bytes(
         model,
@@ -147,7 +149,7 @@ def _weights(
         pp=pp,
         stage=stage,
         ep=ep,
-        rules=TGI if is_tgi else VLLM,
+        rules=TGI if is_tgi else vllm_rules(sm),
         group_size=checkpoint.group_size if checkpoint else None,
         unquantized=(checkpoint.unquantized or None) if checkpoint else None,
     )

@@ -11,7 +11,8 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
   scales for cache formats of less than 16 bits.
 * `flop_fraction` share of the dense 16-bit peak that a large multiply reaches; `fp8_flop`,
   `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` and `fp4_dequant_flop`
-  for kernels that widen weights before a 16-bit multiply, `gguf_flop` for ggml's kernels, `moe_flop` for grouped experts.
+  for kernels that widen weights before a 16-bit multiply, `gguf_flop` for ggml's kernels,
+  `moe_flop` for grouped experts.
 * `tile_tokens` a multiply of T tokens costs as much as one of T + tile_tokens that runs at full
   rate (partly filled tiles); `expert_tile_tokens` the same for the tokens of each touched expert.
 * `attention_flop_fraction` share of the 16-bit peak that attention over a prompt reaches.

@@ -9,9 +9,9 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.render.artifacts.docker import headline
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.registry import Target
-from planner.render.artifacts.docker import headline
 from planner.render.templating import fill
 
 if TYPE_CHECKING:

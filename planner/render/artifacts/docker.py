@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.quoting import mount
 from planner.render.registry import Target
-from planner.render.artifacts.ollama import modelfile
 from planner.render.templating import fill
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render.launch import PROBE_PERIOD_S, Launch, plan_launch, why_no_container
-from planner.render.registry import Target
 from planner.render.artifacts import kubernetes
 from planner.render.artifacts.docker import headline
+from planner.render.launch import PROBE_PERIOD_S, Launch, plan_launch, why_no_container
+from planner.render.registry import Target
 from planner.render.templating import fill, static
 
 if TYPE_CHECKING:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render.launch import FILES_MOUNT, PROBE_PERIOD_S, Launch, plan_launch, why_no_container
-from planner.render.registry import Target
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
+from planner.render.launch import FILES_MOUNT, PROBE_PERIOD_S, Launch, plan_launch, why_no_container
+from planner.render.registry import Target
 from planner.render.templating import fill, static
 from planner.units import MIB
 

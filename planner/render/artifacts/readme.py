@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render.artifacts.bench import workload
 from planner.render.launch import find_image, plan_launch
 from planner.render.registry import Target, all_targets
-from planner.render.artifacts.bench import workload
 from planner.render.templating import fill
 from planner.units import gib
 

@@ -1,0 +1,128 @@
+"""Step times obey physics on every device, and scale as kernels do."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import numpy as np
+import pytest
+
+from planner.estimate.deployment import Deployment
+from planner.estimate.shapes import shapes
+from planner.estimate.step import StepModel, peaks
+from planner.estimate.tensors import active_parameters
+from planner.sources.catalog import Catalog
+from planner.spec.calibration import Calibration
+
+LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
+DENSE, MOE = "Qwen/Qwen3-32B", "Qwen/Qwen3-30B-A3B"
+TYPICAL = ("h100-sxm", "h200-sxm", "a100-sxm4-80gb", "l40s", "mi300x", "gaudi3", "rtx-4090", "t4")
+
+
+def steps(deployment: Deployment, catalog: Catalog, **options: int) -> StepModel:
+    return StepModel(deployment, catalog.calibration, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("device", TYPICAL)
+def test_a_token_takes_at_least_reading_the_weights_once(device: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    d = deployed(LLAMA_8B, device)
+    floor = 2 * active_parameters(d.model) / peaks(d.machine).bytes_per_s
+    assert 0.95 * floor < steps(d, catalog).decode_s(1.0, 1.0) < 4 * floor
+
+
+@pytest.mark.parametrize("device", TYPICAL)
+def test_a_prompt_takes_at_least_its_flops_at_peak(device: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    d = deployed(LLAMA_8B, device)
+    s = shapes(d.model, d.quantization, 1, 1, None, None)
+    floor = 2 * s.quantized.elements * 4096 / peaks(d.machine).wide + 2 * s.plain.elements * 4096 / peaks(d.machine).wide
+    assert floor < steps(d, catalog).prefill_s(4096.0) < 12 * floor
+
+
+@pytest.mark.parametrize("model", [LLAMA_8B, MOE, "openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3.5-27B"])
+def test_more_work_never_takes_less_time(model: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    step = steps(deployed(model, "h200-sxm", tp=8), catalog)
+    by_batch = [step.decode_s(b, 2000.0) for b in (1.0, 2.0, 8.0, 64.0, 512.0)]
+    by_context = [step.decode_s(32.0, c) for c in (1.0, 128.0, 2000.0, 30000.0)]
+    by_prompt = [step.prefill_s(t) for t in (1.0, 128.0, 2048.0, 8192.0)]
+    for times in (by_batch, by_context, by_prompt):
+        assert times == sorted(times)
+        assert all(math.isfinite(t) and t > 0 for t in times)
+
+
+def test_a_hundred_thousand_steps_at_once_equal_single_ones_and_take_under_a_second(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    step = steps(deployed(MOE, "h100-sxm", tp=2), catalog)
+    batch = np.linspace(1.0, 512.0, 100_000)
+    begin = time.perf_counter()
+    times = step.mixed_s(batch, 0.0 * batch + 1500.0, 0.0 * batch + 256.0, 0.0 * batch + 1024.0)
+    assert time.perf_counter() - begin < 1.0
+    for i in (0, 777, 99_999):
+        assert times[i] == pytest.approx(step.mixed_s(float(batch[i]), 1500.0, 256.0, 1024.0))
+
+
+def test_a_mixture_of_experts_decodes_one_stream_faster_than_a_dense_model_of_its_size(
+    catalog: Catalog,
+    deployed,  # type: ignore[no-untyped-def]
+) -> None:
+    moe, dense = (steps(deployed(m, "h200-sxm"), catalog) for m in (MOE, DENSE))
+    assert 3 * moe.decode_s(1.0, 500.0) < dense.decode_s(1.0, 500.0)
+    assert moe.decode_s(32.0, 500.0) > 2 * moe.decode_s(1.0, 500.0)
+
+
+def test_int4_wins_alone_and_loses_its_lead_in_a_crowd(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    wide, packed = (steps(deployed(LLAMA_70B, "h200-sxm", quantization=q, tp=2), catalog) for q in ("bf16", "awq"))
+    gains = [wide.decode_s(b, 500.0) / packed.decode_s(b, 500.0) for b in (1.0, 64.0, 512.0)]
+    assert gains[0] > 1.3
+    assert gains[0] > gains[1] > gains[2]
+
+
+def test_tensor_parallelism_over_pcie_is_slower_than_over_nvlink(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    linked = deployed(LLAMA_70B, "a100-sxm4-80gb", tp=4)
+    bare = linked.machine.model_copy(update={"link": None})
+    apart = deployed(LLAMA_70B, "a100-sxm4-80gb", tp=4, machine=bare)
+    for tokens in (1.0, 256.0):
+        assert steps(linked, catalog).decode_s(tokens, 500.0) < steps(apart, catalog).decode_s(tokens, 500.0)
+    assert steps(apart, catalog).prefill_s(4096.0) > 1.5 * steps(linked, catalog).prefill_s(4096.0)
+
+
+@pytest.mark.parametrize("model", [LLAMA_70B, MOE])
+def test_more_devices_speed_a_step_up_by_less_than_their_number(model: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    one, four = (steps(deployed(model, "h200-sxm", tp=n), catalog).decode_s(8.0, 1000.0) for n in (1, 4))
+    assert one / 4 < four < one
+
+
+def test_layers_left_on_the_host_slow_decoding_down_step_by_step(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    d = deployed(LLAMA_8B, "rtx-4090", "ollama", "gguf:Q4_K_M")
+    times = [steps(d, catalog, gpu_layers=n).decode_s(1.0, 500.0) for n in (33, 32, 20, 8, 0)]
+    assert times == sorted(times)
+    assert times[-1] > 4 * times[0]
+
+
+def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    wide, narrow = (steps(deployed(LLAMA_8B, "h200-sxm", kv=k), catalog).decode_s(64.0, 16000.0) for k in ("bf16", "fp8"))
+    assert narrow < wide
+    windowed = steps(deployed("openai/gpt-oss-20b", "h200-sxm", quantization="mxfp4"), catalog)
+    growth = windowed.decode_s(64.0, 32000.0) - windowed.decode_s(64.0, 16000.0)
+    layers = catalog.model("openai/gpt-oss-20b").n_layers
+    full = layers * 64 * 16000 * 8 * 64 * 2 * 2 / 4.8e12
+    assert growth < 0.9 * full / 0.5
+
+
+def test_every_plannable_accelerator_gets_times_with_and_without_calibration(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    for a in catalog.accelerators():
+        if not a.plannable:
+            continue
+        local = a.platform == "metal" or a.device_class in ("consumer", "integrated", "embedded")
+        d = deployed(LLAMA_8B, a, "llamacpp" if local else "vllm", "gguf:Q4_K_M" if local else "fp16")
+        for calibration in (catalog.calibration, Calibration()):
+            step = StepModel(d, calibration)
+            for seconds in (step.decode_s(1.0, 100.0), step.prefill_s(512.0), step.mixed_s(4.0, 900.0, 128.0, 700.0)):
+                assert math.isfinite(seconds)
+                assert 0 < seconds < 600, a.id
+
+
+def test_every_catalogued_model_gets_times(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    for model in catalog.models():
+        step = steps(deployed(model.id, "h200-sxm", tp=8, quantization="fp8"), catalog)
+        assert 0 < step.decode_s(1.0, 100.0) < 1.0, model.id
+        assert step.prefill_s(2048.0) > 0

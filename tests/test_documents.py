@@ -1,0 +1,50 @@
+"""Generated documents are what the code generates, and the README's commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def refresh() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("refresh", ROOT / "tests" / "refresh.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["refresh"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_readme_shows_what_the_commands_print(refresh: ModuleType) -> None:
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == refresh.readme()
+
+
+def test_the_published_request_schema_is_current_and_takes_the_example(refresh: ModuleType) -> None:
+    text = (ROOT / "docs" / "request.schema.json").read_text(encoding="utf-8")
+    assert text == refresh.request_schema()
+    jsonschema: Any = pytest.importorskip("jsonschema")
+    import yaml
+
+    request = yaml.safe_load((ROOT / "examples" / "request.yaml").read_text(encoding="utf-8"))
+    jsonschema.validate(request, json.loads(text))
+
+
+def test_every_command_in_the_readme_is_a_real_verb() -> None:
+    from planner.cli.main import app
+
+    verbs = {c.name for c in app.registered_commands} | {g.name for g in app.registered_groups}
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"(?:^|`|/)planner ([a-z]+)", text, re.MULTILINE))
+    assert named
+    assert named <= verbs
