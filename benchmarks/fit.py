@@ -52,6 +52,12 @@ LOCAL = (
     "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
     "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
 )  # fmt: skip
+CEILING = {
+    "mem_fraction": 0.93, "kv_fraction": 0.93, "flop_fraction": 0.92, "attention_flop_fraction": 0.9,
+    "link_fraction": 1.0, "fp8_mem": 1.05, "int8_mem": 1.05, "int4_mem": 1.05, "fp4_mem": 1.15, "gguf_mem": 1.05,
+    "moe_mem": 1.05, "narrow_kv": 1.1, "fp8_flop": 1.15, "fp4_flop": 1.15,
+}  # fmt: skip
+"""What hardware cannot exceed, with room for errors of a catalogued peak."""
 DELTA, NOISE = 0.15, 0.15
 FULL_WEIGHT_ROWS = 150
 """More rows than these sharpen a fit no further: they share models, and so their errors."""
@@ -74,7 +80,6 @@ class Plan:
     sigma: float = 0.5
     where: Callable[[Row], bool] = lambda row: True
     row_engines: tuple[str, ...] = ()
-    emit_devices: bool = True
     also: tuple[str, ...] = field(default=())
     """Scopes that inherit this fit."""
 
@@ -95,15 +100,20 @@ def _stable(row: Row) -> bool:
     return not (row["model"] == "Qwen/Qwen3-32B" and row["quantization"] == "fp8")
 
 
+def _read_whole(row: Row) -> bool:
+    """Leaves out Mixtral with dummy weights: its router sends every token to the same two experts."""
+    return bool(row["model"] != "mistralai/Mixtral-8x7B-v0.1")
+
+
 def _few(row: Row) -> bool:
     """Leaves out large batches on CPUs: those builds ran attention over the cells of all sequences."""
     return bool(row["concurrency"] <= 8)
 
 
 PLANS = (
-    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC),
-    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
-    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
+    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC, where=_read_whole),
+    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
+    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
     Plan("nim", "Hopper", ("h100-sxm",), SERVING, ("tensorrt_llm", "Hopper"), sigma=0.35, also=("cuda",)),
     Plan(*HOPPER, ("h100-sxm", "h200-sxm"), SERVING, where=lambda r: _stable(r) and r["engine_version"] != "0.4", also=("cuda",)),
     Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
@@ -111,25 +121,25 @@ PLANS = (
     Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
     Plan("vllm", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5),
     Plan("vllm", "CDNA3", ("mi300x",), ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"), HOPPER, sigma=0.35, also=("CDNA4", "rocm")),
-    Plan("vllm", "Gaudi 2", ("gaudi2",), ("mem_fraction", "kv_fraction", "flop_fraction", "attention_flop_fraction", "layer_s", "seq_s"), HOPPER, sigma=0.5, also=("gaudi",)),
-    Plan("vllm", "Gaudi 3", ("gaudi3",), ("mem_fraction", "kv_fraction", "flop_fraction", "layer_s", "seq_s"), ("vllm", "Gaudi 2"), sigma=0.35),
-    Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7, emit_devices=False),
+    Plan("vllm", "Gaudi 2", ("gaudi2",), ("mem_fraction", "fp8_mem", "kv_fraction", "narrow_kv", "flop_fraction", "fp8_flop", "attention_flop_fraction", "layer_s", "seq_s"), HOPPER, sigma=0.5, also=("gaudi",)),
+    Plan("vllm", "Gaudi 3", ("gaudi3",), ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "layer_s", "seq_s"), ("vllm", "Gaudi 2"), sigma=0.35),
+    Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7),
     Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
     Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
     Plan("llamacpp", "Blackwell", (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
     Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.5),
-    Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7, emit_devices=False),
+    Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7),
     *(Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2) for n in range(1, 6)),
-    Plan("llamacpp", "rocm", ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"), LOCAL, ("llamacpp", "cuda"), sigma=0.5, emit_devices=False, also=("xpu",)),
+    Plan("llamacpp", "rocm", ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"), LOCAL, ("llamacpp", "cuda"), sigma=0.5, also=("xpu",)),
     Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
     Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
-    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, emit_devices=False, where=_few),
-    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False, where=_few),
+    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, where=_few),
+    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
     Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
     Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
     Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
-    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, emit_devices=False, where=_few),
+    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
     Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
     Plan("llamacpp", "Ampere/embedded", ("jetson-orin-nano-8gb", "jetson-orin-nano-super"), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "cuda"), sigma=0.3, row_engines=("mlc",)),
     Plan("llamacpp", "Blackwell/embedded", ("jetson-agx-thor",), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "Blackwell/integrated"), sigma=0.3, row_engines=("mlc",)),
@@ -296,20 +306,22 @@ def solve(data: Data, free: tuple[str, ...], prior: dict[str, float], sigma: flo
         loss = 2 * DELTA**2 * (np.sqrt(1 + (r / DELTA) ** 2) - 1)
         return float((data.weight * loss).sum() / noise + (((t - start) / sigma) ** 2).sum())
 
-    t, damping = start.copy(), 1e-2
+    roof = np.log([CEILING.get(k, 1e9) for k in free])
+    t, damping = np.minimum(start, roof), 1e-2
     r = data.residuals(values(t))
     best = cost(r, t)
     for _ in range(rounds):
         slopes = np.empty((len(r), len(free)))
         for j in range(len(free)):
             moved = t.copy()
-            moved[j] += 0.02
-            slopes[:, j] = (data.residuals(values(moved)) - r) / 0.02
+            moved[j] -= 0.02
+            slopes[:, j] = (data.residuals(values(moved)) - r) / -0.02
         w = data.weight / np.sqrt(1 + (r / DELTA) ** 2) / noise
         curve = (slopes * w[:, None]).T @ slopes + np.eye(len(free)) / sigma**2
         gradient = slopes.T @ (w * r) + (t - start) / sigma**2
         for _ in range(6):
             move = np.clip(-np.linalg.solve(curve + damping * np.diag(np.diag(curve)), gradient), -0.7, 0.7)
+            move = np.minimum(t + move, roof) - t
             tried = data.residuals(values(t + move))
             if cost(tried, t + move) < best:
                 break
@@ -347,33 +359,34 @@ def validate(data: Data, plan: Plan, prior: dict[str, float]) -> tuple[Array, st
 
 
 def band_rows(plan: Plan, data: Data, errors: Array, how: str, date: str) -> list[dict[str, object]]:
-    """80 % bands per metric for the plan's scope and for each device that has rows."""
+    """80 % bands per metric for the plan's scope."""
     bands: list[dict[str, object]] = []
-    for scope in (plan.scope, *sorted({r["accelerator"] for r in data.rows} if plan.emit_devices else ())):
-        for metric in ("ttft", "itl"):
-            of = [
-                -e for r, e in zip(data.rows, errors, strict=True)
-                if METRICS[r["metric"]] == metric and scope in (plan.scope, r["accelerator"])
-            ]  # fmt: skip
-            if len(of) < 4:
-                continue
-            low, high = (float(np.exp(np.percentile(of, p))) for p in (10, 90))
-            bands.append({
-                "metric": metric, "engine": plan.engine, "scope": scope, "low": round(min(low, 0.95), 3),
-                "high": round(max(high, 1.05), 3), "n": len(of), "basis": "fitted",
-                "provenance": {"source": "catalog/measurements", "date": date, "basis": "derived", "note": f"80 % of residuals, {how}"},
-            })  # fmt: skip
-    return [b for i, b in enumerate(bands) if (b["metric"], b["scope"]) not in {(x["metric"], x["scope"]) for x in bands[:i]}]
+    for metric in ("ttft", "itl"):
+        of = [-e for r, e in zip(data.rows, errors, strict=True) if METRICS[r["metric"]] == metric]
+        if len(of) < 4:
+            continue
+        low, high = (float(np.exp(np.percentile(of, p))) for p in (10, 90))
+        bands.append({
+            "metric": metric, "engine": plan.engine, "scope": plan.scope, "low": round(min(low, 0.95), 3),
+            "high": round(max(high, 1.05), 3), "n": len(of), "basis": "fitted",
+            "provenance": {
+                "source": "catalog/measurements", "date": date, "basis": "derived",
+                "note": f"80 % of residuals, {how}",
+            },
+        })  # fmt: skip
+    return bands
 
 
-def entry(plan: Plan, scope: str, values: dict[str, float], basis: str, n: int, date: str, how: str) -> dict[str, object]:
+def entry(
+    plan: Plan, scope: str, devices: list[str], values: dict[str, float], basis: str, n: int, date: str, how: str
+) -> dict[str, object]:
     """One `Efficiency` as YAML."""
     return {
-        "engine": plan.engine, "scope": scope, "basis": basis,
+        "engine": plan.engine, "scope": scope, "devices": devices if basis == "fitted" else [], "basis": basis,
         "coefficients": {k: float(f"{v:.4g}") for k, v in values.items()},
         "provenance": {
             "source": "benchmarks/fit.py over catalog/measurements", "date": date, "basis": "derived",
-            "note": f"{n} rows of {', '.join(sorted(plan.devices)) or 'no device'}; {how}" if n else how,
+            "note": f"{n} rows of {', '.join(devices)}; {how}" if n else how,
         },
     }  # fmt: skip
 
@@ -407,13 +420,12 @@ def run(source: Any, date: str, only: str | None = None, write: bool = True) -> 
             basis = "fitted"
             out["bands"] += band_rows(plan, data, errors, how, date)
         scopes = {plan.scope: basis, **dict.fromkeys(plan.also, "inherited")}
-        if plan.emit_devices:
-            scopes.update({r["accelerator"]: basis for r in mine})
-        out["efficiencies"] += [entry(plan, s, values, b, len(mine), date, how) for s, b in scopes.items()]
+        devices = sorted({r["accelerator"] for r in mine})
+        out["efficiencies"] += [entry(plan, s, devices, values, b, len(mine), date, how) for s, b in scopes.items()]
     if write:
         CALIBRATION.mkdir(exist_ok=True)
         for engine, document in files.items():
-            head = f"# Fitted by benchmarks/fit.py; the coefficients are explained in planner/estimate/ops.py.\nschema: 1\n"
+            head = "# Fitted by benchmarks/fit.py; the coefficients are explained in planner/estimate/ops.py.\nschema: 1\n"
             text = yaml.safe_dump(cast(dict[str, object], dict(document)), sort_keys=False, width=160, default_flow_style=None)
             (CALIBRATION / f"{engine}.yaml").write_text(head + text, encoding="utf-8")
 

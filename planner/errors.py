@@ -6,6 +6,7 @@
     ├── InfeasibleError                      no configuration fits; carries remedies     exit 1
     ├── CheckFailedError                     a check of an artifact or endpoint failed   exit 1
     ├── OutputError (OSError)                the output place cannot be written          exit 1
+    ├── NetworkError (OSError)               a hub or registry cannot be reached          exit 1
     ├── CatalogError                         a data file is wrong: our bug or an edit's  exit 1
     └── FormatError (ValueError)             a model or plan file is damaged             exit 1
 
@@ -26,6 +27,7 @@ __all__ = [
     "CheckFailedError",
     "FormatError",
     "InfeasibleError",
+    "NetworkError",
     "OutputError",
     "PlannerError",
     "UnknownNameError",
@@ -82,6 +84,10 @@ class CheckFailedError(PlannerError):
 
 class OutputError(PlannerError, OSError):
     """The output folder or file cannot be written."""
+
+
+class NetworkError(PlannerError, OSError):
+    """A hub or registry cannot be reached, or breaks off; asking again later may help."""
 
 
 class CatalogError(PlannerError):

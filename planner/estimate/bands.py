@@ -19,33 +19,28 @@ SLOWEST_METRIC: Final = "ttft"
 
 def band(calibration: Calibration, metric: str, engine: str, machine: Machine, fit: Fit) -> tuple[float, float, int]:
     """(low, high, rows): true/predicted of `metric` lies between them for 80 % of cases."""
-    found, near = _nearest(calibration, metric, engine, scopes(machine))
+    found = _nearest(calibration, metric, engine, scopes(machine))
     if found is None or fit.basis == "uncalibrated":
         return (*UNCALIBRATED_BAND, 0)
-    if near:
+    if fit.basis == "fitted":
         return found.low, found.high, found.n
-    low, high = found.low**_WIDEN, found.high**_WIDEN
-    return min(low, 0.85), max(high, 1.18), found.n
+    return min(found.low**_WIDEN, 0.85), max(found.high**_WIDEN, 1.18), found.n
 
 
-def _nearest(
-    calibration: Calibration, metric: str, engine: str, names: tuple[str, ...]
-) -> tuple[Band | None, bool]:
-    """The band of the most specific scope, and whether it is this engine's own at device level."""
-    for depth, scope in enumerate(names):
+def _nearest(calibration: Calibration, metric: str, engine: str, names: tuple[str, ...]) -> Band | None:
+    """The band of the most specific scope; among relatives the engine's own comes first."""
+    table = {(b.scope, b.engine): b for b in calibration.bands if b.metric == metric}
+    for scope in names:
         for relative in RELATIVES.get(engine, (engine,)):
-            for row in calibration.bands:
-                if row.metric == metric and row.engine == relative and row.scope == scope:
-                    return row, depth == 0 and relative == engine
-    return None, False
+            if (scope, relative) in table:
+                return table[scope, relative]
+    return None
 
 
 def figure(value: float, unit: str, limits: tuple[float, float, int], basis: FigureBasis) -> Figure:
     """`value` with its band, `basis` said; bands always hold the value itself."""
     low, high, n = limits
-    return Figure(
-        value=value, low=value * min(low, 1.0), high=value * max(high, 1.0), unit=unit, basis=basis, n=n
-    )
+    return Figure(value=value, low=value * min(low, 1.0), high=value * max(high, 1.0), unit=unit, basis=basis, n=n)
 
 
 def inverse(limits: tuple[float, float, int]) -> tuple[float, float, int]:

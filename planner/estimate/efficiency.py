@@ -79,7 +79,7 @@ def _lookup(table: dict[tuple[str, str], Efficiency], engine: str, names: tuple[
             entry = table.get((relative, names[depth]))
             if entry is not None:
                 values.update(entry.coefficients)
-                own = relative == engine and depth == 0 and len(names) > 1
+                own = relative == engine and (entry.scope == names[0] or names[0] in entry.devices)
                 basis: FigureBasis = entry.basis if own or entry.basis == "uncalibrated" else "inherited"
                 best = (basis, relative, names[depth])
                 break

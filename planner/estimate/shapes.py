@@ -184,5 +184,3 @@ def _attention(model: ModelSpec, tp: int) -> tuple[Reads, ...]:
         for i, value in enumerate(row):
             sums[i] += value * n
     return tuple(Reads(window, *row, selects=selects) for (window, selects), row in found.items())
-
-

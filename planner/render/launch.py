@@ -268,16 +268,18 @@ def _model_mount(configuration: Configuration) -> str | None:
 
 
 def _cpu_request(configuration: Configuration, resolved: Resolved) -> int:
-    """Cores of one replica: its threads, or the CPU's cores, or one per device and two for the server itself.
+    """Cores that one replica asks a cluster for.
 
-    Below two and one per worker, vLLM's processes take turns (its documentation's advice on CPU resources).
+    On accelerators one per device and two for the server: with fewer, vLLM's processes take turns
+    (its documentation's advice on CPU resources). Where the CPU computes, its threads, less a
+    sixteenth that a node keeps for itself: a request for every core is never scheduled.
     """
-    if configuration.limits.num_thread:
-        return configuration.limits.num_thread
-    if resolved.machine.accelerator is not None:
-        return configuration.parallelism.devices_per_replica + 2
     cpu = resolved.machine.cpu
-    return cpu.cores * resolved.machine.sockets if cpu else 4
+    threads = configuration.limits.num_thread
+    if threads is None and resolved.machine.accelerator is not None:
+        return configuration.parallelism.devices_per_replica + 2
+    cores = threads or (cpu.cores * resolved.machine.sockets if cpu else 4)
+    return max(1, cores - max(1, cores // 16))
 
 
 def _resource(resolved: Resolved) -> str | None:

@@ -8,12 +8,14 @@ from planner.spec.base import FigureBasis, Provenance, Spec
 class Efficiency(Spec):
     """Coefficients of the operator laws for one engine family on one device or architecture.
 
-    `scope` is an accelerator id, an architecture name or a platform; the most specific one that
-    matches is used. What each coefficient means is said in `estimate/ops.py`.
+    `scope` is an accelerator or CPU id, `architecture/device class`, an architecture or a platform; the
+    most specific one that matches is used. What each coefficient means is said in `estimate/ops.py`.
     """
 
     engine: str
     scope: str
+    devices: tuple[str, ...] = ()
+    """Accelerators and CPUs whose rows are in the fit; for others of the scope it is inherited."""
     basis: FigureBasis
     coefficients: dict[str, float]
     provenance: Provenance

@@ -144,6 +144,8 @@ class Machine(Spec):
     instance: Instance | None = None
     usd_per_hour: float | None = None
     """Of the whole machine (all nodes)."""
+    free_memory_bytes: int | None = None
+    """Least free memory on any one device when it was looked at; None when nobody looked."""
     assumptions: tuple[str, ...] = ()
 
     @property

@@ -172,6 +172,29 @@ class Block(Spec):
     tokens_per_image: int | None = None
 
 
+class StoredBytes(Spec):
+    """Bytes of tensor data that a checkpoint's files hold, read from their headers, by place.
+
+    `layers` has one figure per decoder layer; `embedding` is the token embedding, `output` the head and
+    what else stands after the last layer, `towers` vision and audio, `other` everything else (prediction
+    blocks, buffers). `elements` counts stored numbers (a packed word is one), `dtypes` bytes by type.
+    """
+
+    layers: tuple[int, ...]
+    embedding: int = 0
+    output: int = 0
+    towers: int = 0
+    other: int = 0
+    n_tensors: int
+    elements: int
+    dtypes: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Bytes of all tensors, without headers and padding."""
+        return sum(self.layers) + self.embedding + self.output + self.towers + self.other
+
+
 class Checkpoint(Spec):
     """Published weights in one quantization: a Hub repository, a GGUF file or an Ollama tag."""
 
@@ -185,6 +208,8 @@ class Checkpoint(Spec):
     group_size: int | None = None
     unquantized: tuple[str, ...] = ()
     """Tensor roles or names kept in the base dtype, where the quantization config says so."""
+    stored: StoredBytes | None = None
+    """Exact bytes by place, where somebody read the files' headers."""
     provenance: Provenance
 
 

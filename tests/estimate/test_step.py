@@ -35,7 +35,9 @@ def test_a_token_takes_at_least_reading_the_weights_once(device: str, catalog: C
 def test_a_prompt_takes_at_least_its_flops_at_peak(device: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
     d = deployed(LLAMA_8B, device)
     s = shapes(d.model, d.quantization, 1, 1, None, None)
-    floor = 2 * s.quantized.elements * 4096 / peaks(d.machine).wide + 2 * s.plain.elements * 4096 / peaks(d.machine).wide
+    floor = (
+        2 * s.quantized.elements * 4096 / peaks(d.machine).wide + 2 * s.plain.elements * 4096 / peaks(d.machine).wide
+    )
     assert floor < steps(d, catalog).prefill_s(4096.0) < 12 * floor
 
 
@@ -99,7 +101,9 @@ def test_layers_left_on_the_host_slow_decoding_down_step_by_step(catalog: Catalo
 
 
 def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
-    wide, narrow = (steps(deployed(LLAMA_8B, "h200-sxm", kv=k), catalog).decode_s(64.0, 16000.0) for k in ("bf16", "fp8"))
+    wide, narrow = (
+        steps(deployed(LLAMA_8B, "h200-sxm", kv=k), catalog).decode_s(64.0, 16000.0) for k in ("bf16", "fp8")
+    )
     assert narrow < wide
     windowed = steps(deployed("openai/gpt-oss-20b", "h200-sxm", quantization="mxfp4"), catalog)
     growth = windowed.decode_s(64.0, 32000.0) - windowed.decode_s(64.0, 16000.0)

@@ -203,7 +203,7 @@ def test_a_gguf_checkpoint_is_one_file_of_its_repository_with_the_models_tokeniz
     assert values(words)["--tokenizer"] == "meta-llama/Llama-3.1-8B-Instruct"
 
 
-@pytest.mark.parametrize(("platform", "cores"), [("cuda", 4), ("cpu", 192)])
+@pytest.mark.parametrize(("platform", "cores"), [("cuda", 4), ("cpu", 180)])
 def test_cores_follow_the_workers_or_the_cpu(make_plan: Any, platform: str, cores: int) -> None:
     cpu = Cpu(
         id="epyc",

@@ -167,7 +167,7 @@ def test_local_weights_are_mounted_read_only(make_plan: Any, recorder: Any, tmp_
 
 
 @pytest.mark.parametrize("engine", ["vllm", "tgi", "ollama", "llamacpp"])
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(NASTY, NASTY)
 def test_hostile_names_arrive_as_one_word(
     make_plan: Any, recorder: Any, tmp_path: Path, engine: str, checkpoint: str, served: str

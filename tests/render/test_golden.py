@@ -20,6 +20,14 @@ CASES: dict[str, dict[str, Any]] = {
     "ollama-cpu": {"engine": "ollama", "platform": "cpu"},
     "ollama-apple": {"engine": "ollama", "platform": "metal"},
 }
+RECOMMENDED: dict[str, dict[str, str]] = {
+    "recommend-llama3-70b-2xa100": {"model": "llama3-70b", "gpus": "2xA100"},
+    "recommend-llama3-8b-t4": {"model": "llama3-8b", "gpus": "1xT4"},
+    "recommend-llama3-8b-gaudi3": {"model": "llama3-8b", "gpus": "8xGaudi3"},
+    "recommend-llama3-8b-m3-max": {"model": "llama3-8b", "gpus": "1xM3-Max-64GB"},
+    "recommend-llama3-8b-cpu": {"model": "llama3-8b", "gpus": "cpu:epyc-9654", "ram": "64GiB"},
+}
+"""Requests answered by the advisor; plan.yaml and PLAN.md are left out, every figure is in them."""
 
 
 def stored(case: str) -> dict[str, str]:
@@ -39,6 +47,25 @@ def test_artifacts_are_the_stored_ones(make_plan: Any, pytestconfig: pytest.Conf
         for path, text in render(make_plan(**CASES[case])).items()
         if not path.startswith("helm/") or path in ("helm/values.yaml", "helm/Chart.yaml")
     }
+    compare(case, files, pytestconfig)
+
+
+@pytest.mark.parametrize("case", RECOMMENDED)
+def test_a_recommendation_gives_the_stored_artifacts(pytestconfig: pytest.Config, case: str) -> None:
+    import planner
+
+    files = planner.recommend(**RECOMMENDED[case]).artifacts()
+    left_out = {"plan.yaml", "PLAN.md"}
+    kept = {"helm/values.yaml"}
+    compare(
+        case,
+        {p: t for p, t in files.items() if p not in left_out and (p in kept or not p.startswith("helm/"))},
+        pytestconfig,
+    )
+
+
+def compare(case: str, files: dict[str, str], pytestconfig: pytest.Config) -> None:
+    """Against tests/golden/<case>, which `--update-golden` rewrites first."""
     folder = GOLDEN / case
     if pytestconfig.getoption("--update-golden", default=False):
         for old in [p for p in folder.rglob("*") if p.is_file()]:

@@ -181,7 +181,7 @@ def test_ollama_is_ready_once_its_model_is_loaded(make_plan: Any, bash: str) -> 
 
 
 @pytest.mark.parametrize("engine", ["vllm", "tgi", "llamacpp"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(NASTY, NASTY)
 def test_hostile_names_arrive_as_one_word(make_plan: Any, engine: str, checkpoint: str, served: str) -> None:
     plan = make_plan(engine, "cuda", model={"checkpoint": "x" + checkpoint, "served_name": served})

@@ -25,7 +25,7 @@ def test_every_plan_comes_back_exactly(any_plan: Plan) -> None:
     assert dump_plan(again) == text
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TEXT, TEXT, TEXT, FLOATS, st.dictionaries(TEXT, TEXT, max_size=3))
 def test_whatever_a_plan_holds_comes_back(
     make_plan: Any, model: str, line: str, path: str, score: float, figures: dict[str, str]

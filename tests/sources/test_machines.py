@@ -62,7 +62,7 @@ def test_a_bridge_joins_only_as_many_as_it_can() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpus", "per_node"), [("16xH100", 8), ("12xH100", 6), ("8xRTX-4090", 4), ("2xM3-Ultra-96GB", 1)]
+    ("gpus", "per_node"), [("16xH100", 8), ("12xH100", 6), ("16xRTX-4090", 8), ("2xM3-Ultra-96GB", 1)]
 )
 def test_more_than_one_node_is_spread_evenly_and_said(gpus: str, per_node: int) -> None:
     machine = resolve_machine(CATALOG, gpus)
@@ -71,7 +71,7 @@ def test_more_than_one_node_is_spread_evenly_and_said(gpus: str, per_node: int) 
     assert any(f"nodes of {per_node}" in a for a in machine.assumptions)
 
 
-@pytest.mark.parametrize("gpus", ["17xH100", "7xRTX-4090"])
+@pytest.mark.parametrize("gpus", ["17xH100", "15xRTX-4090"])
 def test_a_count_that_no_equal_nodes_give_names_the_nearest(gpus: str) -> None:
     with pytest.raises(UsageError, match=r"evenly over nodes of \d; e\.g\. \d+ or \d+"):
         resolve_machine(CATALOG, gpus)

@@ -52,9 +52,9 @@ def steady(step: StepModel, policy: Policy, workload: Workload, concurrency: flo
     for _ in range(ITERATIONS):
         beside = batch * (1.0 - together * in_groups) if running > 1.0 and after_first else 0.0
         tokens = isl * (1.0 + together * (group - 1.0))
-        own, prompt = prompt_cost(step, policy, beside, context, isl, tokens)
+        own, whole, prompt = prompt_cost(step, policy, beside, context, isl, tokens)
         busy = running * prompt + steps * decode * min(1.0, after_first)
-        alone, grouped = _first_token_s(policy, running, group, own, prompt, decode, busy)
+        alone, grouped = _first_token_s(policy, running, group, own, whole, prompt, decode, busy)
         apart = 2.0 * policy.length_spread * osl * decode / (group * prompt)
         together = 0.5 * together + 0.5 / (1.0 + apart * apart)
         first = together * grouped + (1.0 - together) * alone
@@ -66,7 +66,14 @@ def steady(step: StepModel, policy: Policy, workload: Workload, concurrency: flo
 
 
 def _first_token_s(
-    policy: Policy, running: float, group: float, own: float, prompt: float, decode: float, cycle: float
+    policy: Policy,
+    running: float,
+    group: float,
+    own: float,
+    whole: float,
+    prompt: float,
+    decode: float,
+    cycle: float,
 ) -> tuple[float, float]:
     """Mean seconds from being admitted to the first token: clients out of step, and in groups.
 
@@ -79,16 +86,16 @@ def _first_token_s(
     queue, most = prompt * load / (2.0 * (1.0 - load)), (running - 1.0) * prompt / 2.0
     pace = min(decode / (1.0 - load), decode + most)
     scheduled = min(1.0, running - 1.0) * (policy.lag_steps + 0.5) * pace
-    grouped = min((policy.lag_steps + 1.0) * group, (running + group) / 2.0) * prompt
+    grouped = min((policy.lag_steps + 1.0) * group, (running + group) / 2.0) * whole
     return own + queue * most / (queue + most) + scheduled, max(grouped, own)
 
 
 def prompt_cost(
     step: StepModel, policy: Policy, batch: float, context: float, isl: float, tokens: float
-) -> tuple[float, float]:
-    """Seconds until one prompt is through, and seconds that each adds to everybody's time.
+) -> tuple[float, float, float]:
+    """Seconds until one prompt is through alone, seconds per prompt of a full step, and seconds added.
 
-    With `batch` others decoding, and `tokens` of prompts waiting together. Prompts longer than a
+    The last is what each prompt adds to everybody's time. With `batch` others decoding, and `tokens` of prompts waiting together. Prompts longer than a
     step's budget take several steps.
     """
     room = max(policy.step_tokens - batch, 0.05 * policy.step_tokens)
@@ -97,7 +104,8 @@ def prompt_cost(
     alone, chunk = min(isl, room), min(tokens, room)
     single = float(step.mixed_s(beside, context, alone, isl))
     several = float(step.mixed_s(beside, context, chunk, isl)) if chunk > alone else single
-    return single * isl / alone, max(several - base, 0.05 * several) * isl / chunk
+    whole = several * isl / chunk
+    return single * isl / alone, whole, max(several - base, 0.05 * several) * isl / chunk
 
 
 def burst(step: StepModel, policy: Policy, workload: Workload, concurrency: float) -> Flow:
@@ -137,7 +145,7 @@ def _open(step: StepModel, policy: Policy, workload: Workload, rate: float, batc
     isl, osl = float(workload.input_tokens), float(workload.output_tokens)
     context, after_first = isl + osl / 2.0, max(osl - 1.0, 0.0)
     decode = float(step.decode_s(max(batch, 1.0), context))
-    own, prompt = prompt_cost(step, policy, batch, context, isl, isl)
+    own, _, prompt = prompt_cost(step, policy, batch, context, isl, isl)
     stall = min(rate * prompt, 0.95)
     itl = decode / (1.0 - stall)
     first = own + prompt * stall / (2.0 * (1.0 - stall)) + min(1.0, rate * after_first * itl) * decode / 2.0

@@ -142,9 +142,7 @@ def simulate(
     return Run(tuple(served[:first_wave]), tuple(served[first_wave:total]), weight * area / busy if busy else 0.0)
 
 
-def _units_of_arrivals(
-    policy: Policy, step: StepModel, isl: float, osl: float, rate: float
-) -> tuple[float, int]:
+def _units_of_arrivals(policy: Policy, step: StepModel, isl: float, osl: float, rate: float) -> tuple[float, int]:
     """How many requests one simulated unit stands for, so that a run covers some service times."""
     alone = float(step.prefill_s(isl)) + osl * float(step.decode_s(1.0, isl + osl / 2.0))
     weight = max(1.0, rate * alone / (MAX_UNITS / 2.0))

@@ -22,9 +22,6 @@ docker info >/dev/null 2>&1 || { echo "the docker daemon does not answer" >&2; e
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 [ -f "$here/Modelfile" ] || { echo "Modelfile is missing beside this script" >&2; exit 1; }
 
-command_line=(
-)
-
 # start NAME PORT DEVICES
 start() {
   local run=(
@@ -47,7 +44,7 @@ start() {
     --env OLLAMA_NUM_PARALLEL=4
   )
   run+=(--mount "type=bind,\"source=${here//\"/\"\"}/Modelfile\",target=/etc/planner/Modelfile,readonly")
-  "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
+  "${run[@]}" "$IMAGE" >/dev/null
 }
 
 # wait_until_ready NAME URL

@@ -1,0 +1,90 @@
+"""Bands: measured rows fall inside them as often as they claim, and doubt widens them."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+
+import pytest
+
+from planner.estimate.bands import UNCALIBRATED_BAND, band, figure, inverse
+from planner.estimate.efficiency import efficiency
+from planner.estimate.step import StepModel
+from planner.resources import folder
+from planner.sources.catalog import Catalog
+from planner.spec.calibration import Calibration
+
+
+def test_every_band_holds_the_estimate_itself_and_rests_on_rows(catalog: Catalog) -> None:
+    assert len(catalog.calibration.bands) > 20
+    for b in catalog.calibration.bands:
+        assert 0 < b.low < 1 < b.high < 20, (b.engine, b.scope, b.metric)
+        assert b.n >= 4
+
+
+def test_measured_decode_steps_fall_inside_their_band_about_as_often_as_it_claims(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    inside: dict[str, list[bool]] = defaultdict(list)
+    for name in ("tensorrt_llm_static.csv", "vllm_h200.csv"):
+        with (folder("catalog") / "measurements" / name).open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                if row["load"] != "static" or row["metric"] != "itl_ms_mean" or "Mixtral" in row["model"]:
+                    continue
+                d = deployed(
+                    row["model"], row["accelerator"], row["engine"], row["quantization"], tp=int(row["tensor"]),
+                    kv=row["kv_cache_dtype"],
+                )  # fmt: skip
+                step = StepModel(d, catalog.calibration)
+                context = float(row["input_tokens"]) + float(row["output_tokens"]) / 2
+                ratio = float(row["value"]) / (1e3 * step.decode_s(float(row["concurrency"]), context))
+                low, high, _ = band(catalog.calibration, "itl", row["engine"], d.machine, step.fit)
+                inside[row["accelerator"]].append(low <= ratio <= high)
+    assert set(inside) == {"h100-sxm", "a100-sxm4-80gb", "l40s", "h200-sxm"}
+    for device, hits in inside.items():
+        assert sum(hits) / len(hits) > 0.7, device
+
+
+def test_a_device_with_rows_is_fitted_and_its_sister_inherits_a_wider_band(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+    bands = {}
+    for device, basis in (("h100-sxm", "fitted"), ("h100-pcie", "inherited")):
+        machine = deployed("meta-llama/Llama-3.1-8B", device).machine
+        fit = efficiency(catalog.calibration, "vllm", machine)
+        assert fit.basis == basis
+        assert fit.scope == "Hopper"
+        bands[device] = band(catalog.calibration, "itl", "vllm", machine, fit)
+    assert bands["h100-pcie"][0] < bands["h100-sxm"][0] < 1 < bands["h100-sxm"][1] < bands["h100-pcie"][1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "relative", "scope"),
+    [
+        ("vllm", "a100-sxm4-80gb", "vllm", "Ampere"),
+        ("vllm", "t4", "vllm", "cuda"),
+        ("tgi", "h100-sxm", "vllm", "Hopper"),
+        ("vllm", "gaudi2", "vllm", "Gaudi 2"),
+        ("ollama", "m3-max", "llamacpp", "Apple M3"),
+        ("ollama", "gb10", "llamacpp", "Blackwell/integrated"),
+        ("ollama", "rtx-5090", "llamacpp", "Blackwell"),
+        ("ollama", "epyc-9654", "llamacpp", "x86_64"),
+        ("llamacpp", "raspberry-pi-5", "llamacpp", "raspberry-pi-5"),
+        ("vllm", "mi325x", "vllm", "CDNA3"),
+    ],
+)
+def test_the_nearest_fit_is_found(
+    engine: str, device: str, relative: str, scope: str, catalog: Catalog, deployed  # type: ignore[no-untyped-def]
+) -> None:  # fmt: skip
+    fit = efficiency(catalog.calibration, engine, deployed("meta-llama/Llama-3.1-8B", device, engine).machine)
+    assert (fit.engine, fit.scope) == (relative, scope)
+
+
+def test_without_calibration_the_band_is_the_widest(deployed) -> None:  # type: ignore[no-untyped-def]
+    machine = deployed("meta-llama/Llama-3.1-8B", "h100-sxm").machine
+    fit = efficiency(Calibration(), "vllm", machine)
+    assert fit.basis == "uncalibrated"
+    assert band(Calibration(), "itl", "vllm", machine, fit) == (*UNCALIBRATED_BAND, 0)
+
+
+def test_a_figure_keeps_its_value_inside_and_a_rate_turns_the_band_over() -> None:
+    found = figure(10.0, "ms", (1.1, 1.4, 9), "fitted")
+    assert (found.low, found.value, found.high, found.n) == (10.0, 10.0, 14.0, 9)
+    assert inverse((0.5, 2.0, 3)) == (0.5, 2.0, 3)
+    assert inverse((0.8, 1.6, 3)) == pytest.approx((0.625, 1.25, 3))

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Ollama 0.33.0 serving llama3:8b-instruct-fp16 on cpu:epyc-9654
+# Use:  bash bench.sh [smoke | vllm | guidellm]     BASE_URL names another server,
+# CONCURRENCY another number of clients (the planned one is of the whole deployment, not of one replica).
+set -euo pipefail
+
+BASE_URL="${BASE_URL:-http://127.0.0.1:11434}"
+MODEL=meta-llama-3-8b-instruct
+planned_tokenizer=meta-llama/Meta-Llama-3-8B-Instruct
+TOKENIZER="${TOKENIZER:-$planned_tokenizer}"
+INPUT_TOKENS=1024
+OUTPUT_TOKENS=256
+CONCURRENCY="${CONCURRENCY:-1}"
+REQUESTS="${REQUESTS:-20}"
+
+smoke() {
+  local body='{"model": "meta-llama-3-8b-instruct", "messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 16}'
+  curl -fsS --max-time 120 "$BASE_URL"/v1/chat/completions -H 'Content-Type: application/json' -d "$body"
+  echo
+}
+
+# TPOT of vLLM's report is what the plan calls ITL: (end-to-end - TTFT) / (output tokens - 1).
+with_vllm() {
+  command -v vllm >/dev/null || { echo "install it first: pip install vllm" >&2; exit 1; }
+  vllm bench serve \
+    --backend openai-chat --endpoint /v1/chat/completions \
+    --base-url "$BASE_URL" --model="$TOKENIZER" --served-model-name="$MODEL" --tokenizer="$TOKENIZER" \
+    --dataset-name random --random-input-len "$INPUT_TOKENS" --random-output-len "$OUTPUT_TOKENS" \
+    --num-prompts "$REQUESTS" --seed 0 \
+    --request-rate inf --max-concurrency "$CONCURRENCY" \
+    --percentile-metrics ttft,tpot,itl,e2el --metric-percentiles 50,90,99
+}
+
+with_guidellm() {
+  command -v guidellm >/dev/null || { echo "install it first: pip install 'guidellm[recommended]>=0.8'" >&2; exit 1; }
+  local backend='{"kind": "openai_http", "model": "meta-llama-3-8b-instruct"}'
+  guidellm run \
+    --backend "${backend%\}}, \"target\": \"$BASE_URL\"}" \
+    --profile "kind=concurrent,streams=$CONCURRENCY" \
+    --constraint "kind=max_requests,count=$REQUESTS" \
+    --tokenizer '{"kind": "huggingface_auto", "model": "meta-llama/Meta-Llama-3-8B-Instruct"}' \
+    --data "kind=synthetic_text,prompt_tokens=$INPUT_TOKENS,output_tokens=$OUTPUT_TOKENS"
+}
+
+case "${1:-smoke}" in
+  smoke) smoke ;;
+  vllm) smoke && with_vllm ;;
+  guidellm) smoke && with_guidellm ;;
+  *) echo "use: bash bench.sh [smoke | vllm | guidellm]" >&2; exit 2 ;;
+esac

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Text Generation Inference 3.3.7 serving neuralmagic/Meta-Llama-3-8B-Instruct-FP8 on 8xGaudi3
+# Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
+# Settings from the environment: NAME PORT BIND IMAGE
+set -euo pipefail
+
+NAME="${NAME:-llm-meta-llama-3-8b-instruct}"
+BIND="${BIND:-127.0.0.1}"
+PORT="${PORT:-8080}"
+# The tag follows the release pattern; nobody has confirmed that the registry holds it.
+planned_image=ghcr.io/huggingface/text-generation-inference:3.3.7-gaudi
+IMAGE="${IMAGE:-$planned_image}"
+HEALTH=/health
+START_BUDGET_S=240
+
+for tool in docker curl; do
+  command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
+done
+docker info >/dev/null 2>&1 || { echo "the docker daemon does not answer" >&2; exit 1; }
+
+command_line=(
+  --model-id=neuralmagic/Meta-Llama-3-8B-Instruct-FP8
+  --num-shard=1
+  --max-input-tokens=7936
+  --max-total-tokens=8192
+  --max-batch-prefill-tokens=7936
+  --max-concurrent-requests=128
+  --cuda-memory-fraction=1
+  --hostname=0.0.0.0
+  --port=8080
+)
+
+# start NAME PORT DEVICES
+start() {
+  local run=(
+    docker run --detach --init
+    --name "$1"
+    --restart unless-stopped
+    --stop-timeout 120
+    --publish "$BIND:$2:8080"
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-weights,target=/data'
+    --ipc host
+    --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
+    --security-opt no-new-privileges
+    --cap-add SYS_NICE
+    --runtime habana
+    --env HF_HOME=/data
+  )
+  run+=(--env "HABANA_VISIBLE_DEVICES=$3")
+  "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
+}
+
+# wait_until_ready NAME URL
+wait_until_ready() {
+  local deadline=$((SECONDS + START_BUDGET_S)) restarts
+  until curl -fs -o /dev/null --max-time 5 "$2"; do
+    restarts="$(docker inspect --format '{{.RestartCount}}' "$1")"
+    if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
+      docker logs --tail 40 "$1" >&2
+      echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      return 1
+    fi
+    sleep 5
+  done
+}
+
+start "$NAME-0" "$((PORT + 0))" 0
+start "$NAME-1" "$((PORT + 1))" 1
+start "$NAME-2" "$((PORT + 2))" 2
+start "$NAME-3" "$((PORT + 3))" 3
+start "$NAME-4" "$((PORT + 4))" 4
+start "$NAME-5" "$((PORT + 5))" 5
+start "$NAME-6" "$((PORT + 6))" 6
+start "$NAME-7" "$((PORT + 7))" 7
+echo "waiting up to $START_BUDGET_S s: weights are downloaded on the first start"
+wait_until_ready "$NAME-0" "http://$BIND:$((PORT + 0))$HEALTH"
+wait_until_ready "$NAME-1" "http://$BIND:$((PORT + 1))$HEALTH"
+wait_until_ready "$NAME-2" "http://$BIND:$((PORT + 2))$HEALTH"
+wait_until_ready "$NAME-3" "http://$BIND:$((PORT + 3))$HEALTH"
+wait_until_ready "$NAME-4" "http://$BIND:$((PORT + 4))$HEALTH"
+wait_until_ready "$NAME-5" "http://$BIND:$((PORT + 5))$HEALTH"
+wait_until_ready "$NAME-6" "http://$BIND:$((PORT + 6))$HEALTH"
+wait_until_ready "$NAME-7" "http://$BIND:$((PORT + 7))$HEALTH"
+
+echo "ready; try it: BASE_URL=http://$BIND:$PORT bash bench.sh smoke"

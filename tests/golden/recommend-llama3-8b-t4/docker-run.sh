@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# vLLM 0.33.0 serving casperhansen/llama-3-8b-instruct-awq on 1xT4
+# Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
+# Settings from the environment: NAME PORT BIND IMAGE
+set -euo pipefail
+
+NAME="${NAME:-llm-meta-llama-3-8b-instruct}"
+BIND="${BIND:-127.0.0.1}"
+PORT="${PORT:-8000}"
+# The tag follows the release pattern; nobody has confirmed that the registry holds it.
+# Image: CUDA 13 build, so driver 580 or newer; -cu129 variants of the tag exist for older drivers. The image also knows user 2000 with paths under /home/vllm; an arbitrary UID needs the self-built vllm-openai-nonroot target.
+planned_image=docker.io/vllm/vllm-openai:v0.33.0
+IMAGE="${IMAGE:-$planned_image}"
+HEALTH=/health
+START_BUDGET_S=240
+
+for tool in docker curl; do
+  command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
+done
+docker info >/dev/null 2>&1 || { echo "the docker daemon does not answer" >&2; exit 1; }
+
+command_line=(
+  casperhansen/llama-3-8b-instruct-awq
+  --served-model-name=meta-llama-3-8b-instruct
+  --dtype=float16
+  --tensor-parallel-size=1
+  --max-model-len=8192
+  --max-num-seqs=32
+  --max-num-batched-tokens=2048
+  --gpu-memory-utilization=0.92
+  --host=0.0.0.0
+  --port=8000
+)
+
+# start NAME PORT DEVICES
+start() {
+  local run=(
+    docker run --detach --init
+    --name "$1"
+    --restart unless-stopped
+    --stop-timeout 60
+    --publish "$BIND:$2:8000"
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-weights,target=/root/.cache/huggingface'
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-compile-cache,target=/root/.cache/vllm'
+    --shm-size 2048m
+    --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
+    --security-opt no-new-privileges
+  )
+  run+=(--gpus "\"device=$3\"")
+  "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
+}
+
+# wait_until_ready NAME URL
+wait_until_ready() {
+  local deadline=$((SECONDS + START_BUDGET_S)) restarts
+  until curl -fs -o /dev/null --max-time 5 "$2"; do
+    restarts="$(docker inspect --format '{{.RestartCount}}' "$1")"
+    if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
+      docker logs --tail 40 "$1" >&2
+      echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      return 1
+    fi
+    sleep 5
+  done
+}
+
+start "$NAME-0" "$((PORT + 0))" 0
+echo "waiting up to $START_BUDGET_S s: weights are downloaded on the first start"
+wait_until_ready "$NAME-0" "http://$BIND:$((PORT + 0))$HEALTH"
+
+echo "ready; try it: BASE_URL=http://$BIND:$PORT bash bench.sh smoke"
