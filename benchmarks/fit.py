@@ -47,7 +47,9 @@ SERVING = (
     "layer_s", "moe_layer_s", "quant_layer_s", "expert_skew", "step_s", "seq_s", "request_s", "activation_passes",
     "link_fraction", "link_latencies",
 )  # fmt: skip
-STATIC = tuple(k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop"))
+STATIC = tuple(
+    k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop")
+)
 LOCAL = (
     "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
     "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
@@ -87,7 +89,16 @@ class Plan:
 HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
 M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
 APPLE = (*M, *(f"{m}-{n}gpu" for m in M for n in (8, 14, 16, 24, 30, 32, 48, 60)))
-GEFORCE = ("rtx-3090", "rtx-4090", "rtx-4080-super", "rtx-5090", "rtx-5080", "rtx-5060-ti-16gb", "rtx-pro-6000-blackwell", "rtx-pro-6000-blackwell-max-q")
+GEFORCE = (
+    "rtx-3090",
+    "rtx-4090",
+    "rtx-4080-super",
+    "rtx-5090",
+    "rtx-5080",
+    "rtx-5060-ti-16gb",
+    "rtx-pro-6000-blackwell",
+    "rtx-pro-6000-blackwell-max-q",
+)
 SERVERS = ("xeon-8375c", "epyc-9r14", "altra-q80")
 
 
@@ -115,24 +126,83 @@ PLANS = (
     Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
     Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
     Plan("nim", "Hopper", ("h100-sxm",), SERVING, ("tensorrt_llm", "Hopper"), sigma=0.35, also=("cuda",)),
-    Plan(*HOPPER, ("h100-sxm", "h200-sxm"), SERVING, where=lambda r: _stable(r) and r["engine_version"] != "0.4", also=("cuda",)),
+    Plan(
+        *HOPPER,
+        ("h100-sxm", "h200-sxm"),
+        SERVING,
+        where=lambda r: _stable(r) and r["engine_version"] != "0.4",
+        also=("cuda",),
+    ),
     Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
     Plan("vllm", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.25),
     Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
     Plan("vllm", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5),
-    Plan("vllm", "CDNA3", ("mi300x",), ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"), HOPPER, sigma=0.35, also=("CDNA4", "rocm")),
-    Plan("vllm", "Gaudi 2", ("gaudi2",), ("mem_fraction", "fp8_mem", "kv_fraction", "narrow_kv", "flop_fraction", "fp8_flop", "attention_flop_fraction", "layer_s", "seq_s"), HOPPER, sigma=0.5, also=("gaudi",)),
-    Plan("vllm", "Gaudi 3", ("gaudi3",), ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "layer_s", "seq_s"), ("vllm", "Gaudi 2"), sigma=0.35),
+    Plan(
+        "vllm",
+        "CDNA3",
+        ("mi300x",),
+        ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"),
+        HOPPER,
+        sigma=0.35,
+        also=("CDNA4", "rocm"),
+    ),
+    Plan(
+        "vllm",
+        "Gaudi 2",
+        ("gaudi2",),
+        (
+            "mem_fraction",
+            "fp8_mem",
+            "kv_fraction",
+            "narrow_kv",
+            "flop_fraction",
+            "fp8_flop",
+            "attention_flop_fraction",
+            "layer_s",
+            "seq_s",
+        ),
+        HOPPER,
+        sigma=0.5,
+        also=("gaudi",),
+    ),
+    Plan(
+        "vllm",
+        "Gaudi 3",
+        ("gaudi3",),
+        ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "layer_s", "seq_s"),
+        ("vllm", "Gaudi 2"),
+        sigma=0.35,
+    ),
     Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7),
     Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
     Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
-    Plan("llamacpp", "Blackwell", (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan(
+        "llamacpp",
+        "Blackwell",
+        (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)),
+        LOCAL,
+        ("llamacpp", "cuda"),
+        sigma=0.25,
+    ),
     Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.5),
     Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7),
-    *(Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2) for n in range(1, 6)),
-    Plan("llamacpp", "rocm", ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"), LOCAL, ("llamacpp", "cuda"), sigma=0.5, also=("xpu",)),
+    *(
+        Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2)
+        for n in range(1, 6)
+    ),
+    Plan(
+        "llamacpp",
+        "rocm",
+        ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"),
+        LOCAL,
+        ("llamacpp", "cuda"),
+        sigma=0.5,
+        also=("xpu",),
+    ),
     Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
-    Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25),
+    Plan(
+        "llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25
+    ),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
     Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, where=_few),
     Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
@@ -141,14 +211,39 @@ PLANS = (
     Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
     Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
     Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
-    Plan("llamacpp", "Ampere/embedded", ("jetson-orin-nano-8gb", "jetson-orin-nano-super"), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "cuda"), sigma=0.3, row_engines=("mlc",)),
-    Plan("llamacpp", "Blackwell/embedded", ("jetson-agx-thor",), ("mem_fraction", "int4_mem", "layer_s"), ("llamacpp", "Blackwell/integrated"), sigma=0.3, row_engines=("mlc",)),
-)  # fmt: skip
+    Plan(
+        "llamacpp",
+        "Ampere/embedded",
+        ("jetson-orin-nano-8gb", "jetson-orin-nano-super"),
+        ("mem_fraction", "int4_mem", "layer_s"),
+        ("llamacpp", "cuda"),
+        sigma=0.3,
+        row_engines=("mlc",),
+    ),
+    Plan(
+        "llamacpp",
+        "Blackwell/embedded",
+        ("jetson-agx-thor",),
+        ("mem_fraction", "int4_mem", "layer_s"),
+        ("llamacpp", "Blackwell/integrated"),
+        sigma=0.3,
+        row_engines=("mlc",),
+    ),
+)
 
 
 # -- rows and what the model says of them ---------------------------------------------------------
 
-NUMBERS = ("tensor", "pipeline", "data", "concurrency", "input_tokens", "output_tokens", "context_tokens", "step_tokens")
+NUMBERS = (
+    "tensor",
+    "pipeline",
+    "data",
+    "concurrency",
+    "input_tokens",
+    "output_tokens",
+    "context_tokens",
+    "step_tokens",
+)
 
 
 def read_rows(folder: Path = MEASUREMENTS) -> list[Row]:
@@ -178,7 +273,10 @@ class Book:
     def deployment(self, row: Row) -> Deployment:
         """The deployment that `row` measured; limits wide enough never to bind but for the token budget."""
         engine = "llamacpp" if row["engine"] == "mlc" else row["engine"]
-        key = (engine, *(row[k] for k in ("model", "accelerator", "quantization", "kv_cache_dtype", *NUMBERS[:3], "step_tokens")))
+        key = (
+            engine,
+            *(row[k] for k in ("model", "accelerator", "quantization", "kv_cache_dtype", *NUMBERS[:3], "step_tokens")),
+        )
         held = self._held.get(key)
         if held is None:
             c = self._source
@@ -292,7 +390,9 @@ def _predict(step: StepModel, load: str, metric: str, rows: list[Row]) -> Array:
 # -- the fit --------------------------------------------------------------------------------------
 
 
-def solve(data: Data, free: tuple[str, ...], prior: dict[str, float], sigma: float, rounds: int = 10) -> dict[str, float]:
+def solve(
+    data: Data, free: tuple[str, ...], prior: dict[str, float], sigma: float, rounds: int = 10
+) -> dict[str, float]:
     """Levenberg-Marquardt on the logarithms of `free`, pseudo-Huber loss, prior of width `sigma`."""
     if not free or not data.rows:
         return dict(prior)
@@ -344,7 +444,9 @@ def validate(data: Data, plan: Plan, prior: dict[str, float]) -> tuple[Array, st
         devices = sorted({r["accelerator"] for r in data.rows})
         how = "leave one device out" if len(devices) > 1 else "five folds"
         for i, r in enumerate(data.rows):
-            fold_of[i] = r["accelerator"] if len(devices) > 1 else (r["concurrency"] + r["context_tokens"]) % 97 % LONE_FOLDS
+            fold_of[i] = (
+                r["accelerator"] if len(devices) > 1 else (r["concurrency"] + r["context_tokens"]) % 97 % LONE_FOLDS
+            )
     out = np.zeros(len(data.rows))
     for fold in sorted({str(v) for v in fold_of.values()}):
         inside = [i for i in fold_of if str(fold_of[i]) == fold]
@@ -425,8 +527,12 @@ def run(source: Any, date: str, only: str | None = None, write: bool = True) -> 
     if write:
         CALIBRATION.mkdir(exist_ok=True)
         for engine, document in files.items():
-            head = "# Fitted by benchmarks/fit.py; the coefficients are explained in planner/estimate/ops.py.\nschema: 1\n"
-            text = yaml.safe_dump(cast(dict[str, object], dict(document)), sort_keys=False, width=160, default_flow_style=None)
+            head = (
+                "# Fitted by benchmarks/fit.py; the coefficients are explained in planner/estimate/ops.py.\nschema: 1\n"
+            )
+            text = yaml.safe_dump(
+                cast(dict[str, object], dict(document)), sort_keys=False, width=160, default_flow_style=None
+            )
             (CALIBRATION / f"{engine}.yaml").write_text(head + text, encoding="utf-8")
 
 

@@ -192,6 +192,7 @@ def recommend_request(request: Request) -> Recommendation:
     """As `recommend`, for a Request (a parsed request file, say)."""
     from planner.advise.brief import make_brief
     from planner.advise.recommend import recommend as advise
+    from planner.render import default_files
     from planner.sources.catalog import load
     from planner.sources.machines import resolve_machine
     from planner.sources.models import resolve_model
@@ -211,7 +212,8 @@ def recommend_request(request: Request) -> Recommendation:
         machine = first.machine
     else:
         machine = resolve_machine(catalog, request.gpus, request.ram)
-    return Recommendation(advise(catalog, make_brief(request, model, machine, notes)))
+    plan = advise(catalog, make_brief(request, model, machine, notes))
+    return Recommendation(plan.model_copy(update={"artifacts": default_files(plan)}))
 
 
 def estimate(

@@ -53,6 +53,7 @@ def _list_targets(output: opt.Output) -> None:
     def table(console: object) -> None:
         width = max(len(t.slug) for t in found)
         for t in found:
-            typer.echo(f"{t.slug:<{width}}  {t.title} ({', '.join(t.files)})")
+            shown = dict.fromkeys(name if "/" not in name else name.split("/")[0] + "/" for name in t.files)
+            typer.echo(f"{t.slug:<{width}}  {t.title} ({', '.join(shown)})")
 
     emit(output, lambda: [{"slug": t.slug, "title": t.title, "files": list(t.files)} for t in found], table)

@@ -45,5 +45,5 @@ def render(plan: Plan, targets: Sequence[str] | None = None) -> dict[str, str]:
 
 
 def default_files(plan: Plan) -> tuple[str, ...]:
-    """Paths that `render(plan)` writes, sorted: what `Plan.artifacts` lists."""
-    return tuple(render(plan))
+    """Paths that `render(plan)` writes, sorted, without rendering: what `Plan.artifacts` lists."""
+    return tuple(sorted({path for target in select(plan) for path in target.files}))

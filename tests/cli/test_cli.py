@@ -185,3 +185,12 @@ def test_estimate_exits_1_when_it_does_not_fit() -> None:
     done = planner("estimate", "-m", "llama3-8b", "--gpus", "1xT4", "--engine", "vllm", "-q", "fp16", "-o", "json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["configuration"]["memory"]["fits"] is False
+
+
+@pytest.mark.parametrize("gpus", ["2xA100", "1xM3-Max-64GB", "cpu"])
+def test_the_plan_lists_exactly_the_files_that_are_written(gpus: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = planner("recommend", "-m", "llama3-8b", "--gpus", gpus, "--save-dir", str(out), "-o", "json")
+    assert done.returncode == 0, done.stderr
+    written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and not p.name.startswith(".")}
+    assert set(json.loads(done.stdout)["artifacts"]) == written

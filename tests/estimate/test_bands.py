@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,9 @@ def test_every_band_holds_the_estimate_itself_and_rests_on_rows(catalog: Catalog
         assert b.n >= 4
 
 
-def test_measured_decode_steps_fall_inside_their_band_about_as_often_as_it_claims(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_measured_decode_steps_fall_inside_their_band_about_as_often_as_it_claims(
+    catalog: Catalog, deployed: Any
+) -> None:
     inside: dict[str, list[bool]] = defaultdict(list)
     for name in ("tensorrt_llm_static.csv", "vllm_h200.csv"):
         with (folder("catalog") / "measurements" / name).open(encoding="utf-8", newline="") as file:
@@ -43,7 +46,7 @@ def test_measured_decode_steps_fall_inside_their_band_about_as_often_as_it_claim
         assert sum(hits) / len(hits) > 0.7, device
 
 
-def test_a_device_with_rows_is_fitted_and_its_sister_inherits_a_wider_band(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_device_with_rows_is_fitted_and_its_sister_inherits_a_wider_band(catalog: Catalog, deployed: Any) -> None:
     bands = {}
     for device, basis in (("h100-sxm", "fitted"), ("h100-pcie", "inherited")):
         machine = deployed("meta-llama/Llama-3.1-8B", device).machine
@@ -70,13 +73,13 @@ def test_a_device_with_rows_is_fitted_and_its_sister_inherits_a_wider_band(catal
     ],
 )
 def test_the_nearest_fit_is_found(
-    engine: str, device: str, relative: str, scope: str, catalog: Catalog, deployed  # type: ignore[no-untyped-def]
+    engine: str, device: str, relative: str, scope: str, catalog: Catalog, deployed: Any
 ) -> None:  # fmt: skip
     fit = efficiency(catalog.calibration, engine, deployed("meta-llama/Llama-3.1-8B", device, engine).machine)
     assert (fit.engine, fit.scope) == (relative, scope)
 
 
-def test_without_calibration_the_band_is_the_widest(deployed) -> None:  # type: ignore[no-untyped-def]
+def test_without_calibration_the_band_is_the_widest(deployed: Any) -> None:
     machine = deployed("meta-llama/Llama-3.1-8B", "h100-sxm").machine
     fit = efficiency(Calibration(), "vllm", machine)
     assert fit.basis == "uncalibrated"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from planner.estimate.cost import cost
@@ -16,15 +18,15 @@ LLAMA_8B = "meta-llama/Llama-3.1-8B"
 
 
 @pytest.fixture
-def performance(catalog: Catalog, deployed) -> Performance:  # type: ignore[no-untyped-def]
+def performance(catalog: Catalog, deployed: Any) -> Performance:
     found = serve(deployed(LLAMA_8B, "h100-sxm"), Workload(512, 128, 32), catalog.calibration, 400_000)
     rate = Figure(value=1000.0, low=800.0, high=2000.0, unit="tokens/s", basis="fitted", n=7)
     return found.model_copy(update={"output_tokens_per_s": rate})
 
 
 def test_a_thousand_tokens_a_second_at_3_60_an_hour_cost_a_dollar_per_million(
-    deployed, performance: Performance
-) -> None:  # type: ignore[no-untyped-def]
+    deployed: Any, performance: Performance
+) -> None:
     machine = deployed(LLAMA_8B, "h100-sxm").machine.model_copy(update={"usd_per_hour": 3.6})
     found = cost(machine, performance)
     assert found.usd_per_hour == 3.6
@@ -35,20 +37,20 @@ def test_a_thousand_tokens_a_second_at_3_60_an_hour_cost_a_dollar_per_million(
     assert (figure.basis, figure.n) == ("fitted", 7)
 
 
-def test_without_a_price_there_is_no_cost_and_it_says_so(deployed, performance: Performance) -> None:  # type: ignore[no-untyped-def]
+def test_without_a_price_there_is_no_cost_and_it_says_so(deployed: Any, performance: Performance) -> None:
     found = cost(deployed(LLAMA_8B, "h100-sxm").machine, performance)
     assert found.usd_per_hour is None
     assert found.usd_per_million_output_tokens is None
     assert "no price" in found.source
 
 
-def test_what_does_not_fit_has_a_price_but_no_cost_per_token(deployed) -> None:  # type: ignore[no-untyped-def]
+def test_what_does_not_fit_has_a_price_but_no_cost_per_token(deployed: Any) -> None:
     machine = deployed(LLAMA_8B, "h100-sxm").machine.model_copy(update={"usd_per_hour": 2.0})
     assert cost(machine, None).usd_per_million_output_tokens is None
     assert cost(machine, None).usd_per_hour == 2.0
 
 
-def test_single_devices_are_paid_by_the_device_and_an_instance_whole(deployed, performance: Performance) -> None:  # type: ignore[no-untyped-def]
+def test_single_devices_are_paid_by_the_device_and_an_instance_whole(deployed: Any, performance: Performance) -> None:
     machine = deployed(LLAMA_8B, "h100-sxm", replicas=8).machine.model_copy(update={"usd_per_hour": 16.0})
     assert cost(machine, performance, devices=2).usd_per_hour == 4.0
     rented = machine.model_copy(

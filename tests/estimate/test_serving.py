@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def figures(p: Performance) -> list[float]:
 @pytest.mark.parametrize("engine", ["vllm", "tgi", "nim", "ollama"])
 @pytest.mark.parametrize(("isl", "osl"), [(1024, 256), (128, 1024), (6000, 100)])
 def test_more_concurrency_lowers_neither_throughput_nor_latency(
-    engine: str, isl: int, osl: int, catalog: Catalog, deployed  # type: ignore[no-untyped-def]
+    engine: str, isl: int, osl: int, catalog: Catalog, deployed: Any
 ) -> None:  # fmt: skip
     d = deployed(LLAMA_8B, "h100-sxm", engine, "gguf:Q4_K_M" if engine == "ollama" else "bf16", slots=8)
     seen = [serve(d, Workload(isl, osl, c), catalog.calibration, POOL) for c in LADDER]
@@ -45,7 +46,7 @@ def test_more_concurrency_lowers_neither_throughput_nor_latency(
 
 @pytest.mark.parametrize("arrival", ["closed_loop", "burst", "poisson"])
 @pytest.mark.parametrize("field", ["mem_bandwidth_bytes_per_s", "bf16_flops_per_s"])
-def test_a_faster_device_is_never_slower(arrival: str, field: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_faster_device_is_never_slower(arrival: str, field: str, catalog: Catalog, deployed: Any) -> None:
     slow = catalog.accelerator("h100-sxm")
     fast = slow.model_copy(update={field: 1.3 * getattr(slow, field)})
     for concurrency in (1, 16, 200):
@@ -59,8 +60,8 @@ def test_a_faster_device_is_never_slower(arrival: str, field: str, catalog: Cata
 @pytest.mark.parametrize("concurrency", [1, 7, 64, 300])
 @pytest.mark.parametrize("arrival", ["closed_loop", "burst", "poisson"])
 def test_percentiles_are_ordered_positive_and_finite(
-    arrival: str, concurrency: int, catalog: Catalog, deployed
-) -> None:  # type: ignore[no-untyped-def]
+    arrival: str, concurrency: int, catalog: Catalog, deployed: Any
+) -> None:
     load = Workload(700, 120, concurrency, arrival, 0.2 * concurrency if arrival == "poisson" else None)  # type: ignore[arg-type]
     p = serve(deployed(LLAMA_8B, "a100-sxm4-80gb"), load, catalog.calibration, POOL)
     for latency in (p.ttft_ms, p.itl_ms):
@@ -71,7 +72,7 @@ def test_percentiles_are_ordered_positive_and_finite(
 
 
 @pytest.mark.parametrize("concurrency", [1, 8, 64, 256])
-def test_a_closed_loop_obeys_littles_law(concurrency: int, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_closed_loop_obeys_littles_law(concurrency: int, catalog: Catalog, deployed: Any) -> None:
     ttft_s, itl_s, rate = quick(
         deployed(LLAMA_70B, "h100-sxm", tp=4), Workload(1000, 1000, concurrency), catalog.calibration, POOL
     )
@@ -79,7 +80,7 @@ def test_a_closed_loop_obeys_littles_law(concurrency: int, catalog: Catalog, dep
     assert in_system == pytest.approx(concurrency, rel=0.08)
 
 
-def test_waiting_for_a_place_counts_into_the_first_token(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_waiting_for_a_place_counts_into_the_first_token(catalog: Catalog, deployed: Any) -> None:
     load = Workload(512, 128, 64)
     free, held = (serve(deployed(LLAMA_8B, "h100-sxm", seqs=n), load, catalog.calibration, POOL) for n in (64, 4))
     service_ms = 127 * held.itl_ms.mean.value
@@ -89,14 +90,14 @@ def test_waiting_for_a_place_counts_into_the_first_token(catalog: Catalog, deplo
     assert held.effective_concurrency == 4
 
 
-def test_a_small_kv_pool_admits_fewer_and_makes_the_rest_wait(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_small_kv_pool_admits_fewer_and_makes_the_rest_wait(catalog: Catalog, deployed: Any) -> None:
     d, load = deployed(LLAMA_8B, "h100-sxm"), Workload(2000, 500, 64)
     ample, scarce = (serve(d, load, catalog.calibration, pool) for pool in (POOL, 20_000))
     assert scarce.effective_concurrency < 10 < ample.effective_concurrency
     assert scarce.ttft_ms.mean.value > 5 * ample.ttft_ms.mean.value
 
 
-def test_slots_of_ollama_queue_what_they_cannot_take(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_slots_of_ollama_queue_what_they_cannot_take(catalog: Catalog, deployed: Any) -> None:
     one = deployed(LLAMA_8B, "rtx-4090", "ollama", "gguf:Q4_K_M", slots=1)
     alone, four = (serve(one, Workload(500, 200, c), catalog.calibration, POOL) for c in (1, 4))
     service_ms = alone.ttft_ms.mean.value + 199 * alone.itl_ms.mean.value
@@ -104,14 +105,14 @@ def test_slots_of_ollama_queue_what_they_cannot_take(catalog: Catalog, deployed)
     assert four.output_tokens_per_s.value == pytest.approx(alone.output_tokens_per_s.value, rel=0.02)
 
 
-def test_tgi_reserves_whole_answers_and_so_admits_fewer_than_vllm(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_tgi_reserves_whole_answers_and_so_admits_fewer_than_vllm(catalog: Catalog, deployed: Any) -> None:
     load = Workload(500, 1500, 100)
     vllm, tgi = (serve(deployed(LLAMA_8B, "h100-sxm", e), load, catalog.calibration, 60_000) for e in ("vllm", "tgi"))
     assert tgi.effective_concurrency == 30
     assert vllm.effective_concurrency > tgi.effective_concurrency
 
 
-def test_replicas_share_the_load_evenly(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_replicas_share_the_load_evenly(catalog: Catalog, deployed: Any) -> None:
     one = serve(deployed(LLAMA_8B, "h100-sxm"), Workload(1024, 256, 32), catalog.calibration, POOL)
     four = serve(deployed(LLAMA_8B, "h100-sxm", replicas=4), Workload(1024, 256, 128), catalog.calibration, POOL)
     assert four.output_tokens_per_s.value == pytest.approx(4 * one.output_tokens_per_s.value)
@@ -119,7 +120,7 @@ def test_replicas_share_the_load_evenly(catalog: Catalog, deployed) -> None:  # 
     assert four.effective_concurrency == pytest.approx(one.effective_concurrency)
 
 
-def test_a_burst_makes_the_last_prompts_wait_for_the_first(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_burst_makes_the_last_prompts_wait_for_the_first(catalog: Catalog, deployed: Any) -> None:
     d = deployed(LLAMA_8B, "h200-sxm")
     p = serve(d, Workload(1024, 64, 128, "burst"), catalog.calibration, POOL)
     sweep_ms = 1e3 * 128 * StepModel(d, catalog.calibration).prefill_s(1024.0)
@@ -127,7 +128,7 @@ def test_a_burst_makes_the_last_prompts_wait_for_the_first(catalog: Catalog, dep
     assert 0.3 * sweep_ms < p.ttft_ms.mean.value < 0.8 * sweep_ms
 
 
-def test_random_arrivals_wait_little_when_few_and_saturate_at_capacity(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_random_arrivals_wait_little_when_few_and_saturate_at_capacity(catalog: Catalog, deployed: Any) -> None:
     d = deployed(LLAMA_8B, "h100-sxm", seqs=64)
     runs = [serve(d, Workload(1024, 256, 64, "poisson", r), catalog.calibration, POOL) for r in (0.1, 2.0, 6.0, 500.0)]
     alone_ms = 1e3 * StepModel(d, catalog.calibration).prefill_s(1024.0)
@@ -138,7 +139,7 @@ def test_random_arrivals_wait_little_when_few_and_saturate_at_capacity(catalog: 
     assert runs[3].ttft_ms.p99.value > 3 * runs[1].ttft_ms.p99.value
 
 
-def test_the_same_question_gets_the_same_answer(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_the_same_question_gets_the_same_answer(catalog: Catalog, deployed: Any) -> None:
     d, load = deployed(LLAMA_8B, "l40s"), Workload(900, 300, 37, "poisson", 3.0)
     assert serve(d, load, catalog.calibration, POOL) == serve(d, load, catalog.calibration, POOL)
 
@@ -146,7 +147,7 @@ def test_the_same_question_gets_the_same_answer(catalog: Catalog, deployed) -> N
 @pytest.mark.parametrize(
     ("isl", "osl", "concurrency"), [(1024, 256, 32), (8192, 1024, 256), (128, 4096, 512), (30000, 200, 64)]
 )
-def test_an_estimate_costs_milliseconds(isl: int, osl: int, concurrency: int, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_an_estimate_costs_milliseconds(isl: int, osl: int, concurrency: int, catalog: Catalog, deployed: Any) -> None:
     d, load = deployed(LLAMA_70B, "h100-sxm", tp=4), Workload(isl, osl, concurrency)
 
     def best(call: object, n: int) -> float:
@@ -162,7 +163,7 @@ def test_an_estimate_costs_milliseconds(isl: int, osl: int, concurrency: int, ca
     assert best(quick, 10) < 0.002
 
 
-def test_a_device_known_only_by_two_numbers_gets_wide_uncalibrated_figures(deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_device_known_only_by_two_numbers_gets_wide_uncalibrated_figures(deployed: Any) -> None:
     from planner.spec.base import Provenance
 
     bare = Accelerator(
@@ -177,13 +178,13 @@ def test_a_device_known_only_by_two_numbers_gets_wide_uncalibrated_figures(deplo
     assert p.itl_ms.mean.high > 2 * p.itl_ms.mean.value
 
 
-def test_one_output_token_is_all_prefill(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_one_output_token_is_all_prefill(catalog: Catalog, deployed: Any) -> None:
     p = serve(deployed(LLAMA_8B, "h200-sxm"), Workload(2048, 1, 32), catalog.calibration, POOL)
     assert p.itl_ms.mean.value == 0
     assert p.requests_per_s.value * 2048 == pytest.approx(41_000, rel=0.2)
 
 
-def test_static_batches_on_h200_decode_as_measured(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_static_batches_on_h200_decode_as_measured(catalog: Catalog, deployed: Any) -> None:
     errors = []
     with (folder("catalog") / "measurements" / "vllm_h200.csv").open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
@@ -209,7 +210,7 @@ def test_static_batches_on_h200_decode_as_measured(catalog: Catalog, deployed) -
 )
 def test_closed_loops_come_out_as_measured(
     model: str, accelerator: str, quantization: str, tp: int, concurrency: int, isl: int, osl: int, ttft_ms: float,
-    itl_ms: float, catalog: Catalog, deployed,  # type: ignore[no-untyped-def]
+    itl_ms: float, catalog: Catalog, deployed: Any,
 ) -> None:  # fmt: skip
     kv = "fp8" if quantization == "fp8" else "bf16"
     d = deployed(model, accelerator, "vllm", quantization, tp=tp, kv=kv)

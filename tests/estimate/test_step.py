@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,14 +26,14 @@ def steps(deployment: Deployment, catalog: Catalog, **options: int) -> StepModel
 
 
 @pytest.mark.parametrize("device", TYPICAL)
-def test_a_token_takes_at_least_reading_the_weights_once(device: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_token_takes_at_least_reading_the_weights_once(device: str, catalog: Catalog, deployed: Any) -> None:
     d = deployed(LLAMA_8B, device)
     floor = 2 * active_parameters(d.model) / peaks(d.machine).bytes_per_s
     assert 0.95 * floor < steps(d, catalog).decode_s(1.0, 1.0) < 4 * floor
 
 
 @pytest.mark.parametrize("device", TYPICAL)
-def test_a_prompt_takes_at_least_its_flops_at_peak(device: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_prompt_takes_at_least_its_flops_at_peak(device: str, catalog: Catalog, deployed: Any) -> None:
     d = deployed(LLAMA_8B, device)
     s = shapes(d.model, d.quantization, 1, 1, None, None)
     floor = (
@@ -42,7 +43,7 @@ def test_a_prompt_takes_at_least_its_flops_at_peak(device: str, catalog: Catalog
 
 
 @pytest.mark.parametrize("model", [LLAMA_8B, MOE, "openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3", "Qwen/Qwen3.5-27B"])
-def test_more_work_never_takes_less_time(model: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_more_work_never_takes_less_time(model: str, catalog: Catalog, deployed: Any) -> None:
     step = steps(deployed(model, "h200-sxm", tp=8), catalog)
     by_batch = [step.decode_s(b, 2000.0) for b in (1.0, 2.0, 8.0, 64.0, 512.0)]
     by_context = [step.decode_s(32.0, c) for c in (1.0, 128.0, 2000.0, 30000.0)]
@@ -52,11 +53,13 @@ def test_more_work_never_takes_less_time(model: str, catalog: Catalog, deployed)
         assert all(math.isfinite(t) and t > 0 for t in times)
 
 
-def test_a_hundred_thousand_steps_at_once_equal_single_ones_and_take_under_a_second(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_hundred_thousand_steps_at_once_equal_single_ones_and_take_under_a_second(
+    catalog: Catalog, deployed: Any
+) -> None:
     step = steps(deployed(MOE, "h100-sxm", tp=2), catalog)
-    batch = np.linspace(1.0, 512.0, 100_000)
+    batch: Any = np.linspace(1.0, 512.0, 100_000)
     begin = time.perf_counter()
-    times = step.mixed_s(batch, 0.0 * batch + 1500.0, 0.0 * batch + 256.0, 0.0 * batch + 1024.0)
+    times: Any = step.mixed_s(batch, 0.0 * batch + 1500.0, 0.0 * batch + 256.0, 0.0 * batch + 1024.0)
     assert time.perf_counter() - begin < 1.0
     for i in (0, 777, 99_999):
         assert times[i] == pytest.approx(step.mixed_s(float(batch[i]), 1500.0, 256.0, 1024.0))
@@ -64,21 +67,21 @@ def test_a_hundred_thousand_steps_at_once_equal_single_ones_and_take_under_a_sec
 
 def test_a_mixture_of_experts_decodes_one_stream_faster_than_a_dense_model_of_its_size(
     catalog: Catalog,
-    deployed,  # type: ignore[no-untyped-def]
+    deployed: Any,
 ) -> None:
     moe, dense = (steps(deployed(m, "h200-sxm"), catalog) for m in (MOE, DENSE))
     assert 3 * moe.decode_s(1.0, 500.0) < dense.decode_s(1.0, 500.0)
     assert moe.decode_s(32.0, 500.0) > 2 * moe.decode_s(1.0, 500.0)
 
 
-def test_int4_wins_alone_and_loses_its_lead_in_a_crowd(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_int4_wins_alone_and_loses_its_lead_in_a_crowd(catalog: Catalog, deployed: Any) -> None:
     wide, packed = (steps(deployed(LLAMA_70B, "h200-sxm", quantization=q, tp=2), catalog) for q in ("bf16", "awq"))
     gains = [wide.decode_s(b, 500.0) / packed.decode_s(b, 500.0) for b in (1.0, 64.0, 512.0)]
     assert gains[0] > 1.3
     assert gains[0] > gains[1] > gains[2]
 
 
-def test_tensor_parallelism_over_pcie_is_slower_than_over_nvlink(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_tensor_parallelism_over_pcie_is_slower_than_over_nvlink(catalog: Catalog, deployed: Any) -> None:
     linked = deployed(LLAMA_70B, "a100-sxm4-80gb", tp=4)
     bare = linked.machine.model_copy(update={"link": None})
     apart = deployed(LLAMA_70B, "a100-sxm4-80gb", tp=4, machine=bare)
@@ -88,19 +91,19 @@ def test_tensor_parallelism_over_pcie_is_slower_than_over_nvlink(catalog: Catalo
 
 
 @pytest.mark.parametrize("model", [LLAMA_70B, MOE])
-def test_more_devices_speed_a_step_up_by_less_than_their_number(model: str, catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_more_devices_speed_a_step_up_by_less_than_their_number(model: str, catalog: Catalog, deployed: Any) -> None:
     one, four = (steps(deployed(model, "h200-sxm", tp=n), catalog).decode_s(8.0, 1000.0) for n in (1, 4))
     assert one / 4 < four < one
 
 
-def test_layers_left_on_the_host_slow_decoding_down_step_by_step(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_layers_left_on_the_host_slow_decoding_down_step_by_step(catalog: Catalog, deployed: Any) -> None:
     d = deployed(LLAMA_8B, "rtx-4090", "ollama", "gguf:Q4_K_M")
     times = [steps(d, catalog, gpu_layers=n).decode_s(1.0, 500.0) for n in (33, 32, 20, 8, 0)]
     assert times == sorted(times)
     assert times[-1] > 4 * times[0]
 
 
-def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog: Catalog, deployed: Any) -> None:
     wide, narrow = (
         steps(deployed(LLAMA_8B, "h200-sxm", kv=k), catalog).decode_s(64.0, 16000.0) for k in ("bf16", "fp8")
     )
@@ -112,7 +115,7 @@ def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog:
     assert growth < 0.9 * full / 0.5
 
 
-def test_every_plannable_accelerator_gets_times_with_and_without_calibration(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_every_plannable_accelerator_gets_times_with_and_without_calibration(catalog: Catalog, deployed: Any) -> None:
     for a in catalog.accelerators():
         if not a.plannable:
             continue
@@ -125,7 +128,7 @@ def test_every_plannable_accelerator_gets_times_with_and_without_calibration(cat
                 assert 0 < seconds < 600, a.id
 
 
-def test_every_catalogued_model_gets_times(catalog: Catalog, deployed) -> None:  # type: ignore[no-untyped-def]
+def test_every_catalogued_model_gets_times(catalog: Catalog, deployed: Any) -> None:
     for model in catalog.models():
         step = steps(deployed(model.id, "h200-sxm", tp=8, quantization="fp8"), catalog)
         assert 0 < step.decode_s(1.0, 100.0) < 1.0, model.id

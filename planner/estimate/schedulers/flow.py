@@ -95,8 +95,9 @@ def prompt_cost(
 ) -> tuple[float, float, float]:
     """Seconds until one prompt is through alone, seconds per prompt of a full step, and seconds added.
 
-    The last is what each prompt adds to everybody's time. With `batch` others decoding, and `tokens` of prompts waiting together. Prompts longer than a
-    step's budget take several steps.
+    The last is what each prompt adds to everybody's time. `batch` others decode, and `tokens` of
+    prompts wait together. Prompts longer than a step's budget take several steps. In a pipeline a
+    prompt passes all stages one after the other, though others follow it.
     """
     room = max(policy.step_tokens - batch, 0.05 * policy.step_tokens)
     beside = batch if policy.mixes and batch >= 0.5 else 0.0
@@ -105,6 +106,8 @@ def prompt_cost(
     single = float(step.mixed_s(beside, context, alone, isl))
     several = float(step.mixed_s(beside, context, chunk, isl)) if chunk > alone else single
     whole = several * isl / chunk
+    if step.pipelined:
+        single = max(single, float(step.prefill_s(alone)))
     return single * isl / alone, whole, max(several - base, 0.05 * several) * isl / chunk
 
 

@@ -89,4 +89,5 @@ def test_command(launch: Launch) -> tuple[str, ...]:
     return ("python3", "-c", "import os, urllib.request as u; u.urlopen(os.environ['URL'], timeout=30)")
 
 
-TARGET = Target("helm", "Helm chart", ("helm/",), refuses, render)
+FILES = tuple(sorted(f"helm/{path}" for path in ("Chart.yaml", "values.yaml", *STATIC)))
+TARGET = Target("helm", "Helm chart", FILES, refuses, render)
