@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,18 +52,25 @@ class UsageError(PlannerError, ValueError):
 class UnknownNameError(UsageError, LookupError):
     """A name that no catalog has.
 
-    `kind` is what was looked up ("model", "accelerator" …), `known` the names to suggest from.
+    `kind` is what was looked up ("model", "accelerator" …), `known` the names to suggest from. The
+    nearest are looked for only when somebody asks: a search tries many names that do not exist.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str] = (), hint: str = "") -> None:
-        self.kind, self.name = kind, name
-        self.suggestions = nearest(name, known)
-        text = f"unknown {kind} {_printable(name)}"
+        self.kind, self.name, self.hint = kind, name, hint
+        self._known = tuple(known)
+        super().__init__(kind, name)
+
+    @cached_property
+    def suggestions(self) -> tuple[str, ...]:
+        """The known names that look most like it, best first."""
+        return nearest(self.name, self._known)
+
+    def __str__(self) -> str:
+        text = f"unknown {self.kind} {_printable(self.name)}"
         if self.suggestions:
             text += "; nearest: " + ", ".join(self.suggestions)
-        if hint:
-            text += f"; {hint}"
-        super().__init__(text)
+        return f"{text}; {self.hint}" if self.hint else text
 
 
 class InfeasibleError(PlannerError):

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterator
 from functools import cache, cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from planner.errors import CatalogError, UnknownNameError
 from planner.resources import folder
@@ -41,6 +41,9 @@ class Catalog:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._cache: dict[tuple[str, str], Spec] = {}
+        self._lists: dict[str, tuple[Spec, ...]] = {}
+        self._written: dict[str, tuple[str, ...]] = {}
+        self._folded: dict[str, dict[str, str]] = {}
 
     # -- hardware ---------------------------------------------------------------------------------
 
@@ -112,8 +115,10 @@ class Catalog:
 
     def names(self, kind: str) -> tuple[str, ...]:
         """Every id and alias of `kind` as written, sorted."""
-        rows = self._connection.execute("SELECT written FROM name WHERE kind = ? ORDER BY written", (kind,))
-        return tuple(written for (written,) in rows)
+        if kind not in self._written:
+            rows = self._connection.execute("SELECT written FROM name WHERE kind = ? ORDER BY written", (kind,))
+            self._written[kind] = tuple(written for (written,) in rows)
+        return self._written[kind]
 
     def releases(self, engine: str | None = None) -> tuple[EngineRelease, ...]:
         """Every engine release, newest first within an engine."""
@@ -177,8 +182,10 @@ class Catalog:
     # -- index ------------------------------------------------------------------------------------
 
     def _all(self, kind: str, spec: type[S]) -> tuple[S, ...]:
-        rows = self._connection.execute("SELECT id, body FROM entry WHERE kind = ? ORDER BY id", (kind,))
-        return tuple(self._parsed(kind, identifier, body, spec) for identifier, body in rows)
+        if kind not in self._lists:
+            rows = self._connection.execute("SELECT id, body FROM entry WHERE kind = ? ORDER BY id", (kind,))
+            self._lists[kind] = tuple(self._parsed(kind, identifier, body, spec) for identifier, body in rows)
+        return cast("tuple[S, ...]", self._lists[kind])
 
     def _named(self, kind: str, name: str, spec: type[S], shown: str = "") -> S:
         row = self._connection.execute(
@@ -197,7 +204,9 @@ class Catalog:
         return held
 
     def _names(self, kind: str) -> dict[str, str]:
-        return dict(self._connection.execute("SELECT folded, id FROM name WHERE kind = ?", (kind,)))
+        if kind not in self._folded:
+            self._folded[kind] = dict(self._connection.execute("SELECT folded, id FROM name WHERE kind = ?", (kind,)))
+        return self._folded[kind]
 
 
 def version_key(version: str) -> tuple[int, ...]:

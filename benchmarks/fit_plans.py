@@ -1,0 +1,198 @@
+"""Which rows fit which coefficients, in what order: the table behind `benchmarks/fit.py`.
+
+A fit starts from an earlier, wider one and moves away from it only as far as its rows insist. Rows
+that are left out are left out here, each with the reason. Knows no arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+Row = dict[str, Any]
+
+HARDWARE = (
+    "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
+    "narrow_kv", "flop_fraction", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop",
+    "gguf_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction", "link_fraction",
+)  # fmt: skip
+SERVING = (
+    "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
+    "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "tile_tokens",
+    "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "quant_layer_s",
+    "expert_skew", "step_s", "seq_s", "request_s", "activation_passes", "link_fraction", "link_latencies",
+)  # fmt: skip
+STATIC = tuple(
+    k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop")
+)
+LOCAL = (
+    "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
+    "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One fit: whose rows, which coefficients move, from which earlier fit they start.
+
+    `hardware_from` takes the hardware's coefficients from another fit than the software's.
+    """
+
+    engine: str
+    scope: str
+    devices: tuple[str, ...]
+    free: tuple[str, ...]
+    start: tuple[str, str] | None = None
+    hardware_from: tuple[str, str] | None = None
+    sigma: float = 0.5
+    where: Callable[[Row], bool] = lambda row: True
+    row_engines: tuple[str, ...] = ()
+    also: tuple[str, ...] = field(default=())
+    """Scopes that inherit this fit."""
+
+
+HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
+M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
+APPLE = (*M, *(f"{m}-{n}gpu" for m in M for n in (8, 14, 16, 24, 30, 32, 48, 60)))
+GEFORCE = (
+    "rtx-3090",
+    "rtx-4090",
+    "rtx-4080-super",
+    "rtx-5090",
+    "rtx-5080",
+    "rtx-5060-ti-16gb",
+    "rtx-pro-6000-blackwell",
+    "rtx-pro-6000-blackwell-max-q",
+)
+SERVERS = ("xeon-8375c", "epyc-9r14", "altra-q80")
+
+
+def _of(prefix: str, devices: Iterable[str]) -> tuple[str, ...]:
+    return tuple(d for d in devices if d.startswith(prefix))
+
+
+def _stable(row: Row) -> bool:
+    """Leaves out three Qwen3-32B FP8 rows that are faster than reading their KV cache in bf16 allows."""
+    return not (row["model"] == "Qwen/Qwen3-32B" and row["quantization"] == "fp8")
+
+
+def _read_whole(row: Row) -> bool:
+    """Leaves out Mixtral with dummy weights: its router sends every token to the same two experts."""
+    return bool(row["model"] != "mistralai/Mixtral-8x7B-v0.1")
+
+
+def _few(row: Row) -> bool:
+    """Leaves out large batches on CPUs: those builds ran attention over the cells of all sequences."""
+    return bool(row["concurrency"] <= 8)
+
+
+PLANS = (
+    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC, where=_read_whole),
+    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
+    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
+    Plan("nim", "Hopper", ("h100-sxm",), SERVING, ("tensorrt_llm", "Hopper"), sigma=0.35, also=("cuda",)),
+    Plan(
+        *HOPPER,
+        ("h100-sxm", "h200-sxm"),
+        SERVING,
+        where=lambda r: _stable(r) and r["engine_version"] != "0.4",
+        also=("cuda",),
+    ),
+    Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
+    Plan("vllm", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.25),
+    Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
+    Plan("vllm", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5),
+    Plan(
+        "vllm",
+        "CDNA3",
+        ("mi300x",),
+        ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"),
+        HOPPER,
+        sigma=0.35,
+        also=("CDNA4", "rocm"),
+    ),
+    Plan(
+        "vllm",
+        "Gaudi 2",
+        ("gaudi2",),
+        (
+            "mem_fraction",
+            "fp8_mem",
+            "kv_fraction",
+            "narrow_kv",
+            "flop_fraction",
+            "fp8_flop",
+            "attention_flop_fraction",
+            "layer_s",
+            "seq_s",
+        ),
+        HOPPER,
+        sigma=0.5,
+        also=("gaudi",),
+    ),
+    Plan(
+        "vllm",
+        "Gaudi 3",
+        ("gaudi3",),
+        ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "layer_s", "seq_s"),
+        ("vllm", "Gaudi 2"),
+        sigma=0.35,
+    ),
+    Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7),
+    Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan(
+        "llamacpp",
+        "Blackwell",
+        (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)),
+        LOCAL,
+        ("llamacpp", "cuda"),
+        sigma=0.25,
+    ),
+    Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.5),
+    Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7),
+    *(
+        Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2)
+        for n in range(1, 6)
+    ),
+    Plan(
+        "llamacpp",
+        "rocm",
+        ("rx-7900-xtx", "rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700", "strix-halo"),
+        LOCAL,
+        ("llamacpp", "cuda"),
+        sigma=0.5,
+        also=("xpu",),
+    ),
+    Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
+    Plan(
+        "llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25
+    ),
+    Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
+    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, where=_few),
+    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
+    Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
+    Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
+    Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
+    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
+    Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan(
+        "llamacpp",
+        "Ampere/embedded",
+        ("jetson-orin-nano-8gb", "jetson-orin-nano-super"),
+        ("mem_fraction", "int4_mem", "layer_s"),
+        ("llamacpp", "cuda"),
+        sigma=0.3,
+        row_engines=("mlc",),
+    ),
+    Plan(
+        "llamacpp",
+        "Blackwell/embedded",
+        ("jetson-agx-thor",),
+        ("mem_fraction", "int4_mem", "layer_s"),
+        ("llamacpp", "Blackwell/integrated"),
+        sigma=0.3,
+        row_engines=("mlc",),
+    ),
+)
