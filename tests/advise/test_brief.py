@@ -1,0 +1,66 @@
+"""Defaults are filled in and said; impossible values are refused with the limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from planner.advise.brief import make_brief
+from planner.advise.command import command
+from planner.api import make_request
+from planner.errors import UsageError
+from planner.sources.catalog import Catalog
+from planner.sources.machines import resolve_machine
+
+
+def brief(catalog: Catalog, gpus: str, model: str = "llama3-70b", **options: Any) -> Any:
+    request = make_request(model=model, gpus=gpus, **options)
+    return make_brief(request, catalog.model(model), resolve_machine(catalog, gpus, options.get("ram")))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "concurrency", "objective"),
+    [
+        ("2xA100", 32, "throughput"), ("1xRTX-6000-Ada", 32, "throughput"), ("1xRTX-4090", 1, "latency"),
+        ("1xM3-Max-64GB", 1, "latency"), ("cpu", 1, "latency"), ("1xJetson-AGX-Orin-64GB", 1, "latency"),
+    ],
+)  # fmt: skip
+def test_the_default_load_fits_the_device_class(catalog: Catalog, gpus: str, concurrency: int, objective: str) -> None:
+    b = brief(catalog, gpus)
+    assert b.workload.concurrency == concurrency
+    assert b.objective == objective
+    assert any("--concurrency" in line for line in b.assumptions)
+
+
+def test_the_context_leaves_room_but_never_exceeds_the_model(catalog: Catalog) -> None:
+    assert brief(catalog, "2xA100").context_tokens == 8192
+    assert brief(catalog, "2xA100", "llama3.1:70b", input_tokens=20_000).context_tokens == 65_536
+    assert brief(catalog, "2xA100", max_model_len=2048).min_context_tokens == 2048
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"max_model_len": 9000}, "8,192"),
+        ({"max_model_len": 1000}, "1,280"),
+        ({"input_tokens": 8000, "output_tokens": 400}, "8,192"),
+        ({"tensor_parallel": 3}, "valid on 2 devices: 1, 2"),
+        ({"tensor_parallel": 4}, "has 2"),
+        ({"pipeline_parallel": 100}, "has 2"),
+        ({"arrival": "poisson"}, "--request-rate"),
+    ],
+)
+def test_an_impossible_value_names_the_limit(catalog: Catalog, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        brief(catalog, "2xA100", **options)
+
+
+def test_a_request_is_the_command_that_asks_it() -> None:
+    request = make_request(
+        model="a/b", gpus="2xA100", concurrency=8, ttft_ms=500, require=("openai", "grammar"), max_model_len=4096
+    )
+    assert command(request) == (
+        "planner recommend --model a/b --gpus 2xA100 --concurrency 8 --ttft 500 --max-model-len 4096 "
+        "--require openai,grammar"
+    )
