@@ -36,11 +36,12 @@ MEASUREMENTS, CALIBRATION = ROOT / "catalog" / "measurements", ROOT / "catalog" 
 Array = Any
 
 CEILING = {
-    "mem_fraction": 0.93, "kv_fraction": 0.93, "flop_fraction": 0.92, "attention_flop_fraction": 0.9,
+    "mem_fraction": 0.93, "kv_fraction": 0.93, "flop_fraction": 1.9, "attention_flop_fraction": 0.9,
     "link_fraction": 1.0, "fp8_mem": 1.05, "int8_mem": 1.05, "int4_mem": 1.05, "fp4_mem": 1.15, "gguf_mem": 1.05,
     "moe_mem": 1.05, "narrow_kv": 1.1, "fp8_flop": 1.15, "fp4_flop": 1.15,
 }  # fmt: skip
-"""What hardware cannot exceed, with room for errors of a catalogued peak."""
+"""What hardware cannot exceed, with room for errors of a catalogued peak. GeForce peaks are catalogued
+with FP32 accumulation; llama.cpp accumulates in FP16, at twice that rate."""
 DELTA, NOISE = 0.15, 0.15
 FULL_WEIGHT_ROWS = 150
 """More rows than these sharpen a fit no further: they share models, and so their errors."""

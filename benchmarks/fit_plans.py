@@ -55,16 +55,20 @@ class Plan:
 HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
 M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
 APPLE = (*M, *(f"{m}-{n}gpu" for m in M for n in (8, 14, 16, 24, 30, 32, 48, 60)))
-GEFORCE = (
-    "rtx-3090",
-    "rtx-4090",
-    "rtx-4080-super",
+ADA_GEFORCE = ("rtx-4070-ti", "rtx-4080", "rtx-4080-super", "rtx-4090")
+ADA_PRO = ("rtx-4000-ada", "rtx-5000-ada", "rtx-6000-ada", "l40s")
+AMPERE_GEFORCE = ("rtx-3070", "rtx-3080", "rtx-3080-ti", "rtx-3090")
+AMPERE_PRO = ("rtx-a6000", "a40")
+BLACKWELL_BOARDS = (
     "rtx-5090",
     "rtx-5080",
     "rtx-5060-ti-16gb",
     "rtx-pro-6000-blackwell",
     "rtx-pro-6000-blackwell-max-q",
 )
+A100S = ("a100-pcie-40gb", "a100-pcie-80gb", "a100-sxm4-80gb")
+HOPPERS = ("h100-pcie", "h100-sxm", "h200-nvl", "h200-sxm")
+BOARDS = (*ADA_GEFORCE, *ADA_PRO, *AMPERE_GEFORCE, *AMPERE_PRO, *BLACKWELL_BOARDS, *A100S, *HOPPERS)
 SERVERS = ("xeon-8375c", "epyc-9r14", "altra-q80")
 
 
@@ -100,7 +104,7 @@ PLANS = (
         also=("cuda",),
     ),
     Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
-    Plan("vllm", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.25),
+    Plan("vllm", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.4),
     Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
     Plan("vllm", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5),
     Plan(
@@ -139,18 +143,22 @@ PLANS = (
         ("vllm", "Gaudi 2"),
         sigma=0.35,
     ),
-    Plan("llamacpp", "cuda", GEFORCE, LOCAL, sigma=0.7),
-    Plan("llamacpp", "Ada Lovelace", _of("rtx-40", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
-    Plan("llamacpp", "Ampere", _of("rtx-30", GEFORCE), LOCAL, ("llamacpp", "cuda"), sigma=0.25),
+    Plan("llamacpp", "cuda", BOARDS, LOCAL, sigma=0.7),
+    Plan("llamacpp", "Ada Lovelace/consumer", ADA_GEFORCE, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
+    Plan("llamacpp", "Ampere/consumer", AMPERE_GEFORCE, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
     Plan(
         "llamacpp",
         "Blackwell",
-        (*_of("rtx-50", GEFORCE), *_of("rtx-pro", GEFORCE)),
+        BLACKWELL_BOARDS,
         LOCAL,
-        ("llamacpp", "cuda"),
-        sigma=0.25,
+        ("llamacpp", "Ada Lovelace/consumer"),
+        sigma=0.4,
     ),
     Plan("llamacpp", "Blackwell/integrated", ("gb10",), LOCAL, ("llamacpp", "cuda"), sigma=0.5),
+    Plan("llamacpp", "Ampere/datacenter", A100S, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
+    Plan("llamacpp", "Ada Lovelace", ADA_PRO, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
+    Plan("llamacpp", "Ampere", AMPERE_PRO, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
+    Plan("llamacpp", "Hopper", HOPPERS, LOCAL, ("llamacpp", "cuda"), sigma=0.4),
     Plan("llamacpp", "metal", APPLE, LOCAL, sigma=0.7),
     *(
         Plan("llamacpp", f"Apple M{n}", _of(f"m{n}", APPLE), LOCAL, ("llamacpp", "metal"), sigma=0.2)
@@ -166,9 +174,7 @@ PLANS = (
         also=("xpu",),
     ),
     Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
-    Plan(
-        "llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.25
-    ),
+    Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.4),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
     Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, where=_few),
     Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),

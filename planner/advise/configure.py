@@ -28,7 +28,11 @@ def configure(
     score: float = 0.0,
 ) -> Configuration:
     """Everything about one deployment; performance is None when it does not fit."""
-    performance = serve(deployment, brief.workload, calibration, memory.kv_cache_tokens) if memory.fits else None
+    performance = None
+    if memory.fits:
+        performance = serve(
+            deployment, brief.workload, calibration, memory.kv_cache_tokens, gpu_layers=memory.offloaded_layers
+        )
     machine, layout = brief.machine, candidate.parallelism
     layered = candidate.release.engine in LAYER_SPLIT_ENGINES
     used = machine.count if layered else layout.devices_per_replica * layout.replicas

@@ -128,7 +128,9 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
     deployment, memory = best
     if not memory.fits:
         return Misfit(candidate, deployment, memory, _why_not(candidate, deployment, memory))
-    ttft_s, itl_s, rate = quick(deployment, brief.workload, calibration, memory.kv_cache_tokens)
+    ttft_s, itl_s, rate = quick(
+        deployment, brief.workload, calibration, memory.kv_cache_tokens, gpu_layers=memory.offloaded_layers
+    )
     return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
 
 

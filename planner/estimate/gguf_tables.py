@@ -59,7 +59,7 @@ def layer_bytes(model: ModelSpec, quant: QuantizationFormat, file_bytes: int | N
     layers = [0.0] * model.n_layers
     output = embedding = 0.0
     tied = model.tie_word_embeddings
-    for role, layer, size in _rows(model, quant):
+    for role, layer, size in tensor_rows(model, quant):
         if layer is not None:
             if role in TOKEN_ROLES:
                 embedding += size
@@ -83,7 +83,7 @@ def layer_bytes(model: ModelSpec, quant: QuantizationFormat, file_bytes: int | N
     )
 
 
-def _rows(model: ModelSpec, quant: QuantizationFormat) -> list[tuple[str, int | None, float]]:
+def tensor_rows(model: ModelSpec, quant: QuantizationFormat) -> list[tuple[str, int | None, float]]:
     """(role, layer, bytes) of every tensor; formats that are no GGUF mix by their mean bits."""
     if quant.kind == "gguf":
         mixes, rules, types = _tables()

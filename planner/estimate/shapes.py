@@ -147,10 +147,10 @@ def shapes(
 
 def _gguf_bytes_per_element(model: ModelSpec, quant: QuantizationFormat) -> dict[str, float]:
     """Mean stored bytes of one weight, by role, in the file that `quant` makes of `model`."""
-    from planner.estimate.gguf_tables import _rows
+    from planner.estimate.gguf_tables import tensor_rows
 
     n_bytes: dict[str, float] = {}
-    for role, _, size in _rows(model, quant):
+    for role, _, size in tensor_rows(model, quant):
         n_bytes[role] = n_bytes.get(role, 0.0) + size
     elements: dict[str, int] = {}
     for t in tensors(model):
@@ -183,4 +183,6 @@ def _attention(model: ModelSpec, tp: int) -> tuple[Reads, ...]:
         sums = found.setdefault(key, [0.0] * 4)
         for i, value in enumerate(row):
             sums[i] += value * n
-    return tuple(Reads(window, *row, selects=selects) for (window, selects), row in found.items())
+    return tuple(
+        Reads(window, kv, fixed, dec, pre, selects) for (window, selects), (kv, fixed, dec, pre) in found.items()
+    )

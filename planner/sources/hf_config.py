@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from planner.errors import FormatError, UnknownNameError
 from planner.sources.hf import deepseek, dense, gemma, hybrid, moe, quantization, special, vision
-from planner.sources.hf.common import Config, Reader, group_layers
+from planner.sources.hf.common import Config, Decoder, Reader, group_layers
 from planner.spec.base import Provenance
 from planner.spec.model import ModelSpec
 
@@ -48,7 +48,12 @@ def parse_config(config: Mapping[str, object], *, id: str, provenance: Provenanc
         if not model_type:
             raise FormatError(f"config of {id} lacks model_type")
         raise UnknownNameError("architecture", model_type, READERS, hint=f"cannot compute {id}")
-    decoder = reader(c)
+    return to_model(c, reader(c), id=id, provenance=provenance, **overrides)
+
+
+def to_model(c: Config, decoder: Decoder, *, id: str, provenance: Provenance, **overrides: object) -> ModelSpec:
+    """The model of a decoder that somebody read from `c`: its quantization, dtype and names with it."""
+    model_type = c.text("model_type")
     quantized = quantization.read(c, decoder)
     architectures = c.sequence("architectures") or ()
     dtype = _dtype(c)
