@@ -19,6 +19,7 @@ import numpy as np
 import yaml
 from fit_plans import HARDWARE, PLANS, Plan, Row
 
+from planner.advise.candidates import nearest_release
 from planner.estimate.deployment import Deployment, Workload
 from planner.estimate.efficiency import Fit
 from planner.estimate.ops import UNCALIBRATED
@@ -28,6 +29,7 @@ from planner.estimate.shapes import shapes
 from planner.estimate.step import StepModel
 from planner.sources import catalog
 from planner.spec.calibration import Calibration
+from planner.spec.engine import EngineRelease
 from planner.spec.hardware import Machine
 from planner.spec.plan import Limits, Parallelism
 
@@ -91,6 +93,7 @@ class Book:
         engine = "llamacpp" if row["engine"] == "mlc" else row["engine"]
         key = (
             engine,
+            row["engine_version"],
             *(row[k] for k in ("model", "accelerator", "quantization", "kv_cache_dtype", *NUMBERS[:3], "step_tokens")),
         )
         held = self._held.get(key)
@@ -100,7 +103,7 @@ class Book:
             held = self._held[key] = Deployment(
                 model=c.model(row["model"]), quantization=c.format(row["quantization"]),
                 kv_format=c.kv_format(row["kv_cache_dtype"]), machine=self._machine(row["accelerator"], n),
-                engine=c.releases(engine)[0],
+                engine=self._release(engine, row["engine_version"]),
                 parallelism=Parallelism(tensor=row["tensor"], pipeline=row["pipeline"], data=row["data"]),
                 limits=Limits(
                     max_model_len=1 << 17, max_num_seqs=4096, max_num_batched_tokens=row["step_tokens"],
@@ -109,6 +112,11 @@ class Book:
                 ),
             )  # fmt: skip
         return held
+
+    def _release(self, engine: str, version: str) -> EngineRelease:
+        """vLLM's nearest catalogued release; builds of the others are no versions that can be compared."""
+        releases: tuple[EngineRelease, ...] = self._source.releases(engine)
+        return nearest_release(releases, version) if engine == "vllm" else releases[0]
 
     def _machine(self, name: str, n: int) -> Machine:
         c = self._source

@@ -90,7 +90,9 @@ class Step:
 MAX_QUERIES = 256  # rows of a prompt chunk that attend at once: bounds the score matrix
 
 
-def make_step(chunks: Items[Chunk], block_size: int, wanted: Items[bool] | None = None, *, every_row: bool = False) -> Step:
+def make_step(
+    chunks: Items[Chunk], block_size: int, wanted: Items[bool] | None = None, *, every_row: bool = False
+) -> Step:
     """Flatten `chunks`; logits of each chunk's last row, or of those `wanted`, or of every row."""
     lengths = [len(c.tokens) for c in chunks]
     begins = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)

@@ -13,7 +13,9 @@ from planner.engine.tokenizer import ByteTokenizer, HubTokenizer, Tokenizer
 from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.formats.gguf import GgufHeader
 
-_WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|DIGITS| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 PATTERNS: dict[str, str | None] = {
     "llama-bpe": _WORDS.replace("DIGITS", r"\p{N}{1,3}"),
     "qwen2": _WORDS.replace("DIGITS", r"\p{N}"),
@@ -36,7 +38,11 @@ def tokenizer_from_gguf(header: GgufHeader, vocab_size: int) -> Tokenizer:
         document = _sentencepiece(header, tokens)
     else:
         raise UsageError(f"GGUF tokenizer {kind!r} is not implemented; implemented: gpt2, llama")
-    document |= {"version": "1.0", "added_tokens": _added(header, tokens), "post_processor": _begin(header, tokens, kind)}
+    document |= {
+        "version": "1.0",
+        "added_tokens": _added(header, tokens),
+        "post_processor": _begin(header, tokens, kind),
+    }
     return HubTokenizer.from_json(json.dumps(document), "GGUF tokenizer")
 
 
@@ -53,7 +59,12 @@ def _byte_level(header: GgufHeader, tokens: list[str]) -> dict[str, Any]:
         steps.append({"type": "Digits", "individual_digits": True})
     steps.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": pattern is None})
     return {
-        "model": {"type": "BPE", "vocab": {t: i for i, t in enumerate(tokens)}, "merges": merges, "ignore_merges": True},
+        "model": {
+            "type": "BPE",
+            "vocab": {t: i for i, t in enumerate(tokens)},
+            "merges": merges,
+            "ignore_merges": True,
+        },
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
         "decoder": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False},
     }
@@ -72,7 +83,11 @@ def _sentencepiece(header: GgufHeader, tokens: list[str]) -> dict[str, Any]:
         if t[:k] in vocabulary and t[k:] in vocabulary
     ]
     spaces = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
-    prefix = [{"type": "Prepend", "prepend": "\u2581"}] if header.metadata.get("tokenizer.ggml.add_space_prefix", True) else []
+    prefix = (
+        [{"type": "Prepend", "prepend": "\u2581"}]
+        if header.metadata.get("tokenizer.ggml.add_space_prefix", True)
+        else []
+    )
     return {
         "model": {
             "type": "BPE",

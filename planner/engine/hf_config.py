@@ -111,7 +111,9 @@ def rope(config: Json, dim: int, entry: Json | None = None, theta: float | None 
 def _windowed(base: ModelConfig, config: Json, local: Callable[[int], bool]) -> tuple[Layer, ...]:
     """Layers with the config's window where `layer_types`, else `local`, says so."""
     window, kinds = config.get("sliding_window"), config.get("layer_types")
-    if kinds is not None and (len(kinds) != len(base.layers) or not set(kinds) <= {"full_attention", "sliding_attention"}):
+    if kinds is not None and (
+        len(kinds) != len(base.layers) or not set(kinds) <= {"full_attention", "sliding_attention"}
+    ):
         raise UsageError(f"layer_types {sorted(set(map(str, kinds)))} are not implemented, or not one per layer")
     slides = [k == "sliding_attention" for k in kinds] if kinds else [local(i) for i in range(len(base.layers))]
     return tuple(replace(layer, window=window if s else None) for layer, s in zip(base.layers, slides, strict=True))
@@ -209,9 +211,7 @@ def _gemma3(config: Json) -> ModelConfig:
     else:
         globally = rope(config, base.head_dim, theta=float(config.get("rope_theta") or 1e6))
         locally = rope(config, base.head_dim, {}, theta=float(config.get("rope_local_base_freq") or 1e4))
-    return replace(
-        base, layers=tuple(replace(layer, rope=locally if layer.window else globally) for layer in layers)
-    )
+    return replace(base, layers=tuple(replace(layer, rope=locally if layer.window else globally) for layer in layers))
 
 
 def _deepseek_v2(config: Json) -> ModelConfig:

@@ -81,7 +81,12 @@ class _Compiler:
             raise RequestError("a JSON schema must be an object", "response_format")
         if depth > MAX_DEPTH:
             raise RequestError(f"the JSON schema nests deeper than {MAX_DEPTH}", "response_format")
-        for keyword, make in (("$ref", self._ref), ("enum", self._enum), ("const", self._const), ("anyOf", self._any_of)):
+        for keyword, make in (
+            ("$ref", self._ref),
+            ("enum", self._enum),
+            ("const", self._const),
+            ("anyOf", self._any_of),
+        ):
             if keyword in schema:
                 _refuse(schema.keys() - NOTES - {keyword, "type"}, f"beside {keyword}")
                 return make(schema[keyword], depth)
@@ -92,8 +97,12 @@ class _Compiler:
         kinds = kinds if isinstance(kinds, list) else [kinds]
         unknown = [k for k in kinds if not isinstance(k, str) or k not in KEYWORDS]
         if unknown or not kinds:
-            raise RequestError(f"JSON schema type {unknown or kinds} is not one of {', '.join(KEYWORDS)}", "response_format")
-        _refuse(schema.keys() - NOTES - {"type"} - {w for k in kinds for w in KEYWORDS[k]}, f"of type {'/'.join(kinds)}")
+            raise RequestError(
+                f"JSON schema type {unknown or kinds} is not one of {', '.join(KEYWORDS)}", "response_format"
+            )
+        _refuse(
+            schema.keys() - NOTES - {"type"} - {w for k in kinds for w in KEYWORDS[k]}, f"of type {'/'.join(kinds)}"
+        )
         return self.grammar.either(*(self._typed(kind, schema, depth) for kind in kinds))
 
     def text(self, least: int, most: int | None) -> Expr:
@@ -143,7 +152,9 @@ class _Compiler:
 
     def _list(self, opening: bytes, item: Expr, closing: bytes, least: int, most: int | None) -> Expr:
         g = self.grammar
-        rest = g.repeat(g.sequence(g.literal(b","), self.gap, item), max(least - 1, 0), None if most is None else most - 1)
+        rest = g.repeat(
+            g.sequence(g.literal(b","), self.gap, item), max(least - 1, 0), None if most is None else most - 1
+        )
         filled = g.empty if most == 0 else g.sequence(item, rest)
         inside = filled if least else g.optional(filled)
         return g.sequence(g.literal(opening), inside, g.literal(closing))
@@ -159,7 +170,9 @@ class _Compiler:
         if not isinstance(table, dict) or parts[1] not in ("$defs", "definitions") or parts[2] not in table:
             raise RequestError(f"JSON schema: $ref {reference!r:.60} does not lead into #/$defs", "response_format")
         if parts[2] in _references(table[parts[2]], table, set()):
-            raise RequestError(f"JSON schema: the recursive $ref {reference!r:.60} is not implemented", "response_format")
+            raise RequestError(
+                f"JSON schema: the recursive $ref {reference!r:.60} is not implemented", "response_format"
+            )
         return self.of(table[parts[2]], depth + 1)
 
     def _enum(self, values: object, _: int) -> Expr:
@@ -180,7 +193,9 @@ def _bounds(schema: dict[str, Any], low: str, high: str) -> tuple[int, int | Non
     least, most = schema.get(low, 0), schema.get(high)
     for name, value in ((low, least), (high, most)):
         if value is not None and (type(value) is not int or not 0 <= value <= MAX_REPEAT):
-            raise RequestError(f"JSON schema: {name} must be from 0 to {MAX_REPEAT}, got {value!r:.40}", "response_format")
+            raise RequestError(
+                f"JSON schema: {name} must be from 0 to {MAX_REPEAT}, got {value!r:.40}", "response_format"
+            )
     if most is not None and most < least:
         raise RequestError(f"JSON schema: {low} {least} is above {high} {most}", "response_format")
     return least, most

@@ -18,7 +18,9 @@ from planner.formats.arrays import Floats
 class GatedMlp:
     """down(activation(gate(x)) · up(x))."""
 
-    def __init__(self, weights: Mapping[str, Floats], prefix: str, activation: str, names: Mapping[str, str] | None = None):
+    def __init__(
+        self, weights: Mapping[str, Floats], prefix: str, activation: str, names: Mapping[str, str] | None = None
+    ):
         named = {n: f"{prefix}{(names or {}).get(n, n)}" for n in ("gate_proj", "up_proj", "down_proj")}
         self.activation = ACTIVATIONS[activation]
         self.gate_up = np.concatenate([weights[f"{named[n]}.weight"] for n in ("gate_proj", "up_proj")])
@@ -43,9 +45,7 @@ class RoutedMlp:
         self.moe = moe
         block, names = moe_prefix(prefix, moe), expert_names(moe)
         self.router = weights[f"{block}gate.weight"]
-        self.experts = [
-            GatedMlp(weights, f"{block}experts.{e}.", config.activation, names) for e in range(moe.experts)
-        ]
+        self.experts = [GatedMlp(weights, f"{block}experts.{e}.", config.activation, names) for e in range(moe.experts)]
         shared = block + shared_name(moe)
         self.shared = GatedMlp(weights, shared, config.activation) if moe.shared_intermediate_size else None
         self.shared_gate = weights.get(f"{block}shared_expert_gate.weight")

@@ -63,7 +63,9 @@ class Model:
         self.config = config
         every = dict(weights)
         assert every.keys() == expected_tensors(config).keys(), "weights come from `collect`, which checks names"
-        shares = [shard(every, r, tensor_parallel, config) if tensor_parallel > 1 else every for r in range(tensor_parallel)]
+        shares = [
+            shard(every, r, tensor_parallel, config) if tensor_parallel > 1 else every for r in range(tensor_parallel)
+        ]
         self.ranks = [Rank(config, share, r, tensor_parallel) for r, share in enumerate(shares)]
         self._norms = self.ranks[0].norms
 

@@ -101,7 +101,9 @@ def _decoder(document: dict[str, Any]) -> Any:
         return lambda text: bytes(table[c] for c in text) if all(c in table for c in text) else text.encode()
     if "ByteFallback" in kinds or "Metaspace" in kinds:
         return _sentencepiece_bytes
-    raise UsageError(f"tokenizers with the decoder {decoder.get('type')!r} are not implemented; ByteLevel and Metaspace are")
+    raise UsageError(
+        f"tokenizers with the decoder {decoder.get('type')!r} are not implemented; ByteLevel and Metaspace are"
+    )
 
 
 def _sentencepiece_bytes(text: str) -> bytes:

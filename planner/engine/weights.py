@@ -24,7 +24,9 @@ from planner.formats.reader import FileReader
 from planner.formats.safetensors import TensorInfo, read_header
 
 Weights = dict[str, Floats]
-SCALES_OF_ACTIVATIONS = re.compile(r"\.(input_scale|k_scale|v_scale|q_scale|k_proj\.output_scale|v_proj\.output_scale)$")
+SCALES_OF_ACTIVATIONS = re.compile(
+    r"\.(input_scale|k_scale|v_scale|q_scale|k_proj\.output_scale|v_proj\.output_scale)$"
+)
 BUFFERS = re.compile(r"\.rotary_emb\.inv_freq$|\.masked_bias$")
 MAX_JSON_BYTES = 32 << 20
 
@@ -94,7 +96,9 @@ class SafetensorsSource:
 
     def names(self) -> set[str]:
         parts = {part for name in self._packed() for part in self._parts_of(name)}
-        scales = {n for n in self._tensors if re.search(r"\.weight_scale(_inv)?$", n) and _weight_of(n) in self._tensors}
+        scales = {
+            n for n in self._tensors if re.search(r"\.weight_scale(_inv)?$", n) and _weight_of(n) in self._tensors
+        }
         rest = {n for n in self._tensors.keys() - parts - scales if not SCALES_OF_ACTIVATIONS.search(n)}
         return {n for n in rest if not BUFFERS.search(n)} | {f"{name}.weight" for name in self._packed()}
 
@@ -172,7 +176,9 @@ def _packing(
         return None, ()
     if method == "awq":
         if bits != 4 or str(quantization.get("version", "gemm")).lower() != "gemm":
-            raise UsageError(f"AWQ with {bits} bits, version {quantization.get('version')!r}: only 4-bit gemm is implemented")
+            raise UsageError(
+                f"AWQ with {bits} bits, version {quantization.get('version')!r}: only 4-bit gemm is implemented"
+            )
         return lambda m: dequantize_awq(raw(f"{m}.qweight"), raw(f"{m}.qzeros"), raw(f"{m}.scales")), (
             "qweight",
             "qzeros",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from planner.estimate.efficiency import RELATIVES, Fit, scopes
+from planner.estimate.efficiency import Fit, scopes
 from planner.spec.base import FigureBasis
 from planner.spec.calibration import Band, Calibration
 from planner.spec.hardware import Machine
@@ -19,7 +19,7 @@ SLOWEST_METRIC: Final = "ttft"
 
 def band(calibration: Calibration, metric: str, engine: str, machine: Machine, fit: Fit) -> tuple[float, float, int]:
     """(low, high, rows): true/predicted of `metric` lies between them for 80 % of cases."""
-    found = _nearest(calibration, metric, engine, scopes(machine))
+    found = _nearest(calibration, metric, fit.lines or (engine,), scopes(machine))
     if found is None or fit.basis == "uncalibrated":
         return (*UNCALIBRATED_BAND, 0)
     if fit.basis == "fitted":
@@ -27,11 +27,11 @@ def band(calibration: Calibration, metric: str, engine: str, machine: Machine, f
     return min(found.low**_WIDEN, 0.85), max(found.high**_WIDEN, 1.18), found.n
 
 
-def _nearest(calibration: Calibration, metric: str, engine: str, names: tuple[str, ...]) -> Band | None:
+def _nearest(calibration: Calibration, metric: str, lines: tuple[str, ...], names: tuple[str, ...]) -> Band | None:
     """The band of the most specific scope; among relatives the engine's own comes first."""
     table = {(b.scope, b.engine): b for b in calibration.bands if b.metric == metric}
     for scope in names:
-        for relative in RELATIVES.get(engine, (engine,)):
+        for relative in lines:
             if (scope, relative) in table:
                 return table[scope, relative]
     return None

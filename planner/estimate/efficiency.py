@@ -33,6 +33,8 @@ class Fit:
     basis: FigureBasis
     engine: str
     scope: str
+    lines: tuple[str, ...] = ()
+    """Engines whose fits were asked, in order; the first is the engine's own."""
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class _Held:
 
     calibration: Calibration | None = None
     table: dict[tuple[str, str], Efficiency] = field(default_factory=dict)
-    fits: dict[tuple[str, tuple[str, ...]], Fit] = field(default_factory=dict)
+    fits: dict[tuple[tuple[str, ...], tuple[str, ...]], Fit] = field(default_factory=dict)
 
 
 _held = _Held()
@@ -57,25 +59,30 @@ def scopes(machine: Machine) -> tuple[str, ...]:
     return ("cpu",)
 
 
-def efficiency(calibration: Calibration, engine: str, machine: Machine) -> Fit:
-    """The coefficients for `engine` on `machine`; what no entry says comes from UNCALIBRATED."""
+def efficiency(calibration: Calibration, engine: str, machine: Machine, lines: tuple[str, ...] = ()) -> Fit:
+    """The coefficients for `engine` on `machine`; what no entry says comes from UNCALIBRATED.
+
+    `lines` names the fits to ask, nearest first, where a release says so (an old release has a line
+    of its own); otherwise the engine's and those of its relatives.
+    """
+    lines = lines or RELATIVES.get(engine, (engine,))
     if _held.calibration is not calibration:
         _held.calibration, _held.fits = calibration, {}
         _held.table = {(e.engine, e.scope): e for e in calibration.efficiencies}
     names = scopes(machine)
-    found = _held.fits.get((engine, names))
+    found = _held.fits.get((lines, names))
     if found is None:
-        found = _held.fits[engine, names] = _lookup(_held.table, engine, names)
+        found = _held.fits[lines, names] = _lookup(_held.table, lines, names)
     return found
 
 
-def _lookup(table: dict[tuple[str, str], Efficiency], engine: str, names: tuple[str, ...]) -> Fit:
+def _lookup(table: dict[tuple[str, str], Efficiency], lines: tuple[str, ...], names: tuple[str, ...]) -> Fit:
     """Scope counts before engine: a relative's fit of this very device beats one of the platform."""
-    relatives = RELATIVES.get(engine, (engine,))
+    engine = lines[0]
     values = dict(UNCALIBRATED)
     best: tuple[FigureBasis, str, str] = ("uncalibrated", engine, "")
     for depth in range(len(names) - 1, -1, -1):
-        for relative in relatives:
+        for relative in lines:
             entry = table.get((relative, names[depth]))
             if entry is not None:
                 values.update(entry.coefficients)
@@ -83,4 +90,4 @@ def _lookup(table: dict[tuple[str, str], Efficiency], engine: str, names: tuple[
                 basis: FigureBasis = entry.basis if own or entry.basis == "uncalibrated" else "inherited"
                 best = (basis, relative, names[depth])
                 break
-    return Fit(values, *best)
+    return Fit(values, *best, lines)

@@ -137,7 +137,7 @@ class StepModel:
         """
         d, layout = deployment, deployment.parallelism
         here = machine or d.machine
-        self.fit: Fit = fit or efficiency(calibration, d.engine.engine, here)
+        self.fit: Fit = fit or efficiency(calibration, d.engine.engine, here, d.engine.calibration_lines)
         c = self._c = self.fit.values
         split = d.engine.engine in LAYER_SPLIT_ENGINES
         self._tp, self._pp, self._data = layout.tensor, layout.pipeline, layout.data
@@ -240,9 +240,7 @@ class StepModel:
         total = total + c["mixer_layer_s"] * s.mixer_layers
         if self._narrowed:
             total = total + c["quant_layer_s"] * s.n_layers
-        total = total + (
-            c["activation_passes"] * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream
-        )
+        total = total + (c["activation_passes"] * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream)
         q, w, h = s.quantized, s.plain, s.head
         if q.elements:
             total = total + ops.gemm_s(tokens, q.elements, q.bytes, self._rate, self._stream, tile, sharp)

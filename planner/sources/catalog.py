@@ -253,7 +253,7 @@ def _all_rows() -> Iterator[Row]:
     )
     for root, pattern, key, kind, spec in simple:
         for path in sorted(root.glob(pattern)):
-            document = read_yaml(path)
+            document = read_yaml(path) if key else _extended(path)
             for entry in _entries(document, key, path):
                 record = _validated(spec, entry, path)
                 names = None if kind in ("efficiency", "band") else tuple(getattr(record, "aliases", ()))
@@ -270,6 +270,26 @@ def _all_rows() -> Iterator[Row]:
         if "guide" in document:
             document["guide"] = list(_entries(document, "guide", path))
         yield "document", path.stem, json.dumps(_plain(document)), None
+
+
+def _extended(path: Path) -> dict[str, Any]:
+    """A release's file over the older or newer one that it `extends`: mappings merge, the rest replaces."""
+    document = read_yaml(path)
+    base = document.pop("extends", None)
+    if base is None:
+        return document
+    parent = path.with_name(f"{base}.yaml")
+    if not parent.exists() or parent == path:
+        raise CatalogError(f"{path.name}: extends {base!r}, which is no file beside it")
+    return _merged(_extended(parent), document)
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    merged = {**below, **above}
+    for key in ("defaults", "memory", "coefficients"):
+        if isinstance(below.get(key), dict) and isinstance(above.get(key), dict):
+            merged[key] = _merged(below[key], above[key])
+    return merged
 
 
 def _entries(document: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, Any]]:

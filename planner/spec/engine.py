@@ -202,6 +202,9 @@ class EngineRelease(Spec):
     queue_metric: str | None = None
     running_metric: str | None = None
     latest: bool = False
+    calibration_lines: tuple[str, ...] = ()
+    """Which fits of `catalog/calibration` stand for this release, nearest first; empty means the
+    engine's own and its relatives'."""
     provenance: Provenance
 
     @model_validator(mode="before")
