@@ -333,6 +333,7 @@ def run(source: Any, date: str, write: bool = True) -> None:
         prior = dict(fits[plan.start]) if plan.start else dict(UNCALIBRATED)
         if plan.hardware_from:
             prior.update({k: fits[plan.hardware_from][k] for k in HARDWARE})
+        prior.update(plan.fixed)
         engines = plan.row_engines or (plan.engine,)
         mine = [r for r in rows if r["engine"] in engines and r["accelerator"] in plan.devices and plan.where(r)]
         data = Data(mine, book)

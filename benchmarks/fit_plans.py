@@ -48,9 +48,15 @@ class Plan:
     sigma: float = 0.5
     where: Callable[[Row], bool] = lambda row: True
     row_engines: tuple[str, ...] = ()
+    fixed: tuple[tuple[str, float], ...] = ()
+    """Coefficients that the rows cannot tell from others, and what they are taken to be."""
     also: tuple[str, ...] = field(default=())
     """Scopes that inherit this fit."""
 
+
+CPU_FREE = tuple(k for k in LOCAL if k != "gguf_flop")
+CPU_FIXED = (("gguf_flop", 1.0),)
+"""No row on a CPU has 16-bit weights; integer dot products are no slower there than widened halves."""
 
 HOPPER, AMPERE, ADA = ("vllm", "Hopper"), ("tensorrt_llm", "Ampere"), ("tensorrt_llm", "Ada Lovelace")
 M = tuple(f"m{n}{k}" for n in range(1, 6) for k in ("", "-pro", "-max", "-ultra"))
@@ -184,13 +190,51 @@ PLANS = (
     Plan("llamacpp", "RDNA3.5", ("strix-halo",), LOCAL, ("llamacpp", "rocm"), sigma=0.35),
     Plan("llamacpp", "RDNA4", ("rx-9070", "rx-9070-xt", "radeon-ai-pro-r9700"), LOCAL, ("llamacpp", "rocm"), sigma=0.4),
     Plan("llamacpp", "RDNA3", ("rx-7900-xtx",), LOCAL, ("llamacpp", "rocm"), sigma=0.2),
-    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), LOCAL, sigma=0.9, where=_few),
-    Plan("llamacpp", "x86_64", ("xeon-8375c", "epyc-9r14"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
-    Plan("llamacpp", "xeon-8375c", ("xeon-8375c",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
-    Plan("llamacpp", "epyc-9r14", ("epyc-9r14",), LOCAL, ("llamacpp", "x86_64"), sigma=0.3, where=_few),
-    Plan("llamacpp", "altra-q80", ("altra-q80",), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
-    Plan("llamacpp", "aarch64", ("raspberry-pi-5", "altra-q80"), LOCAL, ("llamacpp", "cpu"), sigma=0.3, where=_few),
-    Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), LOCAL, ("llamacpp", "cpu"), sigma=0.3),
+    Plan("llamacpp", "cpu", (*SERVERS, "raspberry-pi-5"), CPU_FREE, sigma=0.9, where=_few, fixed=CPU_FIXED),
+    Plan(
+        "llamacpp",
+        "x86_64",
+        ("xeon-8375c", "epyc-9r14"),
+        CPU_FREE,
+        ("llamacpp", "cpu"),
+        sigma=0.3,
+        where=_few,
+        fixed=CPU_FIXED,
+    ),
+    Plan(
+        "llamacpp",
+        "xeon-8375c",
+        ("xeon-8375c",),
+        CPU_FREE,
+        ("llamacpp", "x86_64"),
+        sigma=0.3,
+        where=_few,
+        fixed=CPU_FIXED,
+    ),
+    Plan(
+        "llamacpp",
+        "epyc-9r14",
+        ("epyc-9r14",),
+        CPU_FREE,
+        ("llamacpp", "x86_64"),
+        sigma=0.3,
+        where=_few,
+        fixed=CPU_FIXED,
+    ),
+    Plan(
+        "llamacpp", "altra-q80", ("altra-q80",), CPU_FREE, ("llamacpp", "cpu"), sigma=0.3, where=_few, fixed=CPU_FIXED
+    ),
+    Plan(
+        "llamacpp",
+        "aarch64",
+        ("raspberry-pi-5", "altra-q80"),
+        CPU_FREE,
+        ("llamacpp", "cpu"),
+        sigma=0.3,
+        where=_few,
+        fixed=CPU_FIXED,
+    ),
+    Plan("llamacpp", "raspberry-pi-5", ("raspberry-pi-5",), CPU_FREE, ("llamacpp", "cpu"), sigma=0.3, fixed=CPU_FIXED),
     Plan(
         "llamacpp",
         "Ampere/embedded",

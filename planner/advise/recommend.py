@@ -127,8 +127,8 @@ def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
     notes = []
     if best.performance is not None and not meets_targets(best.performance, brief):
         notes.append(
-            f"no configuration here meets the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
-            f"p{brief.request.slo_percentile:g}); lower the load or add devices"
+            f"the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
+            f"p{brief.request.slo_percentile:g}) are missed under this load; fewer users or more devices would meet them"
         )
     if best.engine.image and not best.engine.image_verified:
         notes.append(f"nobody here has pulled {best.engine.image}; check that the tag exists before you roll out")

@@ -13,7 +13,7 @@ import numpy as np
 from planner.engine.batch import Step
 from planner.engine.cache import Cache, KvShape
 from planner.engine.config import Layer, Mla, ModelConfig
-from planner.engine.ops import linear, rms_norm, softcap, softmax
+from planner.engine.ops import by_input, exponentials, linear, rms_norm, softcap
 from planner.engine.rope import halves_from_pairs, rotate
 from planner.formats.arrays import Floats
 
@@ -28,9 +28,9 @@ class GroupedAttention:
         names = ("q_proj", "k_proj", "v_proj")
         parts = [weights[f"{prefix}{name}.weight"] for name in names]
         self.heads, self.kv_heads = len(parts[0]) // self.dim, len(parts[1]) // self.dim
-        self.qkv = np.concatenate(parts)
+        self.qkv = by_input(*parts)
         self.qkv_bias = np.concatenate([weights[f"{prefix}{n}.bias"] for n in names]) if config.qkv_bias else None
-        self.out, self.out_bias = weights[f"{prefix}o_proj.weight"], weights.get(f"{prefix}o_proj.bias")
+        self.out, self.out_bias = by_input(weights[f"{prefix}o_proj.weight"]), weights.get(f"{prefix}o_proj.bias")
         self.q_norm, self.k_norm = (weights.get(f"{prefix}{n}.weight") for n in ("q_norm", "k_norm"))
 
     @property
@@ -60,20 +60,21 @@ class LatentAttention:
         self.config, self.mla = config, mla
         width = mla.nope_dim + mla.rope_dim
         order = halves_from_pairs(mla.rope_dim)
-        self.down_q = weights.get(f"{prefix}q_a_proj.weight")
+        down_q = weights.get(f"{prefix}q_a_proj.weight")
+        self.down_q = None if down_q is None else by_input(down_q)
         self.down_q_norm = weights.get(f"{prefix}q_a_layernorm.weight")
         up_q = weights[f"{prefix}{'q_proj' if mla.q_rank is None else 'q_b_proj'}.weight"]
         up_q = up_q.reshape(-1, width, up_q.shape[1])
         self.heads = len(up_q)
         halves = np.concatenate([np.arange(mla.nope_dim), mla.nope_dim + order])
-        self.up_q = np.ascontiguousarray(up_q[:, halves]).reshape(-1, up_q.shape[2])
+        self.up_q = by_input(up_q[:, halves].reshape(-1, up_q.shape[2]))
         down = weights[f"{prefix}kv_a_proj_with_mqa.weight"]
-        self.down_kv = down[np.concatenate([np.arange(mla.kv_rank), mla.kv_rank + order])]
+        self.down_kv = by_input(down[np.concatenate([np.arange(mla.kv_rank), mla.kv_rank + order])])
         self.kv_norm = weights[f"{prefix}kv_a_layernorm.weight"]
         up = weights[f"{prefix}kv_b_proj.weight"].reshape(self.heads, mla.nope_dim + mla.value_dim, mla.kv_rank)
         self.up_key = np.ascontiguousarray(up[:, : mla.nope_dim])
         self.up_value = np.ascontiguousarray(up[:, mla.nope_dim :].transpose(0, 2, 1))
-        self.out = weights[f"{prefix}o_proj.weight"]
+        self.out = by_input(weights[f"{prefix}o_proj.weight"])
 
     @property
     def kv_shape(self) -> KvShape:
@@ -134,7 +135,9 @@ def attend(q: Floats, index: int, window: int | None, step: Step, cache: Cache, 
         if view.mask is not None:
             masked = scores.reshape(n, -1, shared, queries, view.n_keys)
             masked += view.mask
-        mixed = softmax(scores) @ values.transpose(0, 2, 1, 3)
+        total = exponentials(scores)
+        mixed = scores @ values.transpose(0, 2, 1, 3)
+        mixed /= total
         mixed = mixed.reshape(n, -1, shared, queries, mixed.shape[-1]).transpose(0, 3, 1, 2, 4)
         if out is None:
             out = np.empty((len(q), heads, mixed.shape[-1]), np.float32)

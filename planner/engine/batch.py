@@ -87,7 +87,7 @@ class Step:
     last_rows: Indices
 
 
-MAX_QUERIES = 256  # rows of a prompt chunk that attend at once: bounds the score matrix
+MAX_QUERIES = 128  # rows of a prompt chunk that attend at once: bounds the score matrix
 
 
 def make_step(

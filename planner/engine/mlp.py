@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.engine.config import Layer, ModelConfig, Moe
 from planner.engine.layout import expert_names, moe_prefix, shared_name
-from planner.engine.ops import ACTIVATIONS, linear, sigmoid, softmax
+from planner.engine.ops import ACTIVATIONS, by_input, linear, sigmoid, softmax
 from planner.formats.arrays import Floats
 
 
@@ -23,10 +23,10 @@ class GatedMlp:
     ):
         named = {n: f"{prefix}{(names or {}).get(n, n)}" for n in ("gate_proj", "up_proj", "down_proj")}
         self.activation = ACTIVATIONS[activation]
-        self.gate_up = np.concatenate([weights[f"{named[n]}.weight"] for n in ("gate_proj", "up_proj")])
+        self.gate_up = by_input(*(weights[f"{named[n]}.weight"] for n in ("gate_proj", "up_proj")))
         biases = [weights.get(f"{named[n]}.bias") for n in ("gate_proj", "up_proj")]
         self.gate_up_bias = np.concatenate([b for b in biases if b is not None]) if biases[0] is not None else None
-        self.down, self.down_bias = weights[f"{named['down_proj']}.weight"], weights.get(f"{named['down_proj']}.bias")
+        self.down, self.down_bias = by_input(weights[f"{named['down_proj']}.weight"]), weights.get(f"{named['down_proj']}.bias")
 
     def __call__(self, x: Floats) -> Floats:
         """(rows, hidden) → this rank's part of (rows, hidden)."""
@@ -44,11 +44,12 @@ class RoutedMlp:
     def __init__(self, weights: Mapping[str, Floats], prefix: str, config: ModelConfig, moe: Moe) -> None:
         self.moe = moe
         block, names = moe_prefix(prefix, moe), expert_names(moe)
-        self.router = weights[f"{block}gate.weight"]
+        self.router = by_input(weights[f"{block}gate.weight"])
         self.experts = [GatedMlp(weights, f"{block}experts.{e}.", config.activation, names) for e in range(moe.experts)]
         shared = block + shared_name(moe)
         self.shared = GatedMlp(weights, shared, config.activation) if moe.shared_intermediate_size else None
-        self.shared_gate = weights.get(f"{block}shared_expert_gate.weight")
+        gate = weights.get(f"{block}shared_expert_gate.weight")
+        self.shared_gate = None if gate is None else by_input(gate)
 
     def __call__(self, x: Floats) -> Floats:
         """(rows, hidden) → this rank's part of (rows, hidden)."""

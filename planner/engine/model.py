@@ -16,7 +16,7 @@ from planner.engine.cache import Cache, ContiguousCache, Indices, PagedCache
 from planner.engine.config import ModelConfig
 from planner.engine.layout import expected_tensors
 from planner.engine.mlp import GatedMlp, RoutedMlp, make_mlp
-from planner.engine.ops import linear, rms_norm, softcap
+from planner.engine.ops import by_input, linear, rms_norm, softcap
 from planner.engine.rope import Rope, tables
 from planner.engine.sharding import shard
 from planner.formats.arrays import Floats
@@ -26,9 +26,10 @@ class Rank:
     """One rank's weights, in the form in which the forward pass uses them."""
 
     def __init__(self, config: ModelConfig, weights: Mapping[str, Floats], rank: int, size: int) -> None:
-        self.embedding = weights["model.embed_tokens.weight"]
+        embedding = weights["model.embed_tokens.weight"]
+        self.head = by_input(embedding if config.tied else weights["lm_head.weight"])
+        self.embedding = self.head.T if config.tied else embedding
         self.first_token = rank * -(-config.vocab_size // size)
-        self.head = self.embedding if config.tied else weights["lm_head.weight"]
         self.attention: list[Attention] = []
         self.mlp: list[GatedMlp | RoutedMlp] = []
         for i, layer in enumerate(config.layers):
@@ -50,10 +51,11 @@ class Rank:
         return np.where(inside[:, None], self.embedding[np.where(inside, local, 0)], np.float32(0))
 
     def arrays(self) -> Iterable[Floats]:
-        """Every weight array once; a tied head is the embedding."""
+        """Every weight array once; a tied embedding is a view of the head."""
         blocks = [*self.attention, *self.mlp]
-        found = [self.embedding, self.head, *self.norms.values(), *(a for b in blocks for a in b.arrays())]
-        return {id(a): a for a in found if a is not None}.values()
+        found = [self.head, *self.norms.values(), *(a for b in blocks for a in b.arrays())]
+        found += [self.embedding] if self.embedding.base is not self.head else []
+        return [array for array in found if array is not None]
 
 
 class Model:

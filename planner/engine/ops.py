@@ -14,13 +14,19 @@ def rms_norm(x: Floats, weight: Floats, eps: float) -> Floats:
 
 
 def silu(x: Floats) -> Floats:
-    """x · sigmoid(x); the sigmoid by tanh, which cannot overflow."""
-    return x * sigmoid(x)
+    """x · sigmoid(x)."""
+    out = sigmoid(x)
+    out *= x
+    return out
 
 
 def sigmoid(x: Floats) -> Floats:
-    half = np.float32(0.5)
-    return half * np.tanh(half * x) + half
+    """By tanh, which cannot overflow."""
+    out: Floats = x * np.float32(0.5)
+    np.tanh(out, out=out)
+    out *= np.float32(0.5)
+    out += np.float32(0.5)
+    return out
 
 
 def gelu_tanh(x: Floats) -> Floats:
@@ -29,11 +35,19 @@ def gelu_tanh(x: Floats) -> Floats:
     return np.float32(0.5) * x * (1 + np.tanh(inner))
 
 
-def softmax(x: Floats) -> Floats:
-    """Over the last axis, in place. At least one entry of every row is finite."""
+def exponentials(x: Floats) -> Floats:
+    """Softmax over the last axis before it is divided, in place; returns the divisors (…, 1).
+
+    At least one entry of every row is finite.
+    """
     x -= x.max(axis=-1, keepdims=True)
     np.exp(x, out=x)
-    x /= x.sum(axis=-1, keepdims=True)
+    return np.asarray(x.sum(axis=-1, keepdims=True), np.float32)
+
+
+def softmax(x: Floats) -> Floats:
+    """Over the last axis, in place."""
+    x /= exponentials(x)
     return x
 
 
@@ -43,9 +57,18 @@ def softcap(x: Floats, cap: float | None) -> Floats:
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:
-    """`x` (rows, in) times `weight` (out, in) transposed, plus `bias`."""
-    out: Floats = x @ weight.T
+    """`x` (rows, in) times `weight` (in, out), plus `bias`."""
+    out: Floats = x @ weight
     return out if bias is None else out + bias
+
+
+def by_input(*weights: Floats) -> Floats:
+    """Checkpoint matrices (out, in) side by side as one (in, sum of out): the layout that BLAS reads fastest for
+    one row (measured: 2.5 times faster for a 32,000-token head).
+    """
+    out = np.empty((weights[0].shape[1], sum(len(w) for w in weights)), np.float32)
+    np.concatenate([w.T for w in weights], axis=1, out=out)
+    return out
 
 
 ACTIVATIONS = {"silu": silu, "gelu_tanh": gelu_tanh}

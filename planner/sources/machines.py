@@ -26,6 +26,8 @@ MAX_RAM_BYTES: Final = 64 << 40
 RAM_PER_CORE_BYTES: Final = 4 * GIB
 """Host memory assumed for a CPU machine of which only the CPU is known."""
 DEFAULT_CPU: Final = "generic-desktop"
+DETECT: Final = ("detect", "detect:kubernetes")
+"""Names that mean what is here, or what a cluster's nodes offer."""
 STALE_PRICE: Final = timedelta(days=365)
 """A list price this much older than the newest one is used only when there is no other."""
 
@@ -43,6 +45,8 @@ def resolve_machine(catalog: HardwareCatalog, gpus: str, ram: str | None = None)
     """
     text = checked_text(gpus.replace("×", "x"), _WHAT)
     ram_bytes = _parse_ram(ram)
+    if text.casefold() in DETECT:
+        return _detected(catalog, text.casefold(), ram_bytes)
     if whole := _whole_name(catalog, text):
         return _of_accelerators(catalog, whole, 1, ram_bytes)
     _refuse_mixed(catalog, text)
@@ -53,6 +57,13 @@ def resolve_machine(catalog: HardwareCatalog, gpus: str, ram: str | None = None)
     if cloud := _CLOUD.fullmatch(name):
         return _of_instances(catalog, cloud["provider"].casefold(), cloud["instance"], count, ram_bytes)
     return _of_accelerators(catalog, _resolved(catalog, name, ram_bytes), count, ram_bytes)
+
+
+def _detected(catalog: HardwareCatalog, what: str, ram_bytes: int | None) -> Machine:
+    from planner.sources.detect import detect
+
+    machine = detect(catalog=catalog, cluster=what != "detect")
+    return machine if ram_bytes is None else machine.model_copy(update={"ram_bytes": ram_bytes})
 
 
 # -- reading --------------------------------------------------------------------------------------

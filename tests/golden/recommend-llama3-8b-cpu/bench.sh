@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ollama 0.33.0 serving llama3:8b-instruct-fp16 on cpu:epyc-9654
+# Ollama 0.33.0 serving llama3:8b-instruct-q6_K on cpu:epyc-9654
 # Use:  bash bench.sh [smoke | vllm | guidellm]     BASE_URL names another server,
 # CONCURRENCY another number of clients (the planned one is of the whole deployment, not of one replica).
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ollama 0.33.0 serving llama3:8b-instruct-fp16 on cpu:epyc-9654
+# Ollama 0.33.0 serving llama3:8b-instruct-q6_K on cpu:epyc-9654
 # Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
 # Settings from the environment: NAME PORT BIND IMAGE
 set -euo pipefail
@@ -12,7 +12,7 @@ planned_image=docker.io/ollama/ollama:0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 SERVED=meta-llama-3-8b-instruct
 HEALTH=/api/version
-START_BUDGET_S=240
+START_BUDGET_S=120
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }

@@ -1,0 +1,304 @@
+"""Detected facts into a Machine: devices found in the catalog by name, memory as reported here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from planner.errors import UnknownNameError, UsageError
+from planner.sources.detect import amd, apple, cpu, intel, kubernetes, nvidia
+from planner.sources.detect.found import Device, Found, HostCpu, Run, run_command
+from planner.sources.index import fold
+from planner.units import GIB, gib
+
+if TYPE_CHECKING:
+    from planner.sources.hardware import HardwareCatalog
+    from planner.spec.hardware import Accelerator, Cpu, Machine
+
+_MEMORY_SIZES_GIB: Final = (4, 8, 16, 32, 64, 128)
+"""Sizes that Jetson modules are sold with."""
+_TOLERANCE: Final = 0.12
+"""Reported memory may differ this much from the catalog's before another variant is looked for."""
+_NOISE: Final = re.compile(r"\((?:R|TM|C)\)|\b(?:corporation|graphics|series|processor|cpu)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """Everything that was found out; `pools` only for a cluster."""
+
+    found: Found | None
+    cpu: HostCpu | None
+    pools: tuple[kubernetes.NodePool, ...] = ()
+
+
+def inspect(run: Run | None = None, *, cluster: bool = False) -> Detected:
+    """Ask this machine's tools (or, for a `cluster`, kubectl). Raises UsageError when kubectl does not answer."""
+    ask = run or run_command
+    if cluster:
+        return Detected(None, None, kubernetes.pools(ask))
+    found: Found | None = None
+    for probe in (nvidia.probe, amd.probe, intel.probe, apple.probe):
+        found = probe(ask)
+        if found is not None and found.devices:
+            break
+    return Detected(found, cpu.probe(ask))
+
+
+def detect(run: Run | None = None, *, catalog: HardwareCatalog | None = None, cluster: bool = False) -> Machine:
+    """The Machine that is here (or the cluster's largest group of like nodes).
+
+    Raises UsageError when nothing was found that can be planned for, UnknownNameError for a device that the
+    catalog does not have.
+    """
+    if catalog is None:
+        from planner.sources.catalog import load
+
+        catalog = load()
+    return machine_of(catalog, inspect(run, cluster=cluster))
+
+
+def machine_of(catalog: HardwareCatalog, detected: Detected) -> Machine:
+    """As `detect`, from facts."""
+    if detected.pools:
+        return _cluster(catalog, detected.pools)
+    if detected.found is not None and detected.found.devices:
+        return _accelerated(catalog, detected.found, detected.cpu)
+    if detected.cpu is None:
+        raise UsageError("no accelerator and no processor could be detected; name the machine with --gpus")
+    return _cpu_machine(catalog, detected.cpu)
+
+
+# -- accelerators ---------------------------------------------------------------------------------
+
+
+def _accelerated(catalog: HardwareCatalog, found: Found, host: HostCpu | None) -> Machine:
+    from planner.sources.hardware import typed_name
+    from planner.sources.machines import resolve_machine
+
+    groups: dict[tuple[str, float], list[Device]] = {}
+    for device in found.devices:
+        groups.setdefault((device.name, device.share), []).append(device)
+    ranked = sorted(groups.values(), key=lambda ds: (-sum(d.total_bytes or 0 for d in ds), ds[0].name))
+    devices, others = ranked[0], ranked[1:]
+    total = min((d.total_bytes for d in devices if d.total_bytes), default=None)
+    ram = _ram(host)
+    accelerator = find_accelerator(catalog, devices[0], total if devices[0].share == 1.0 else None, ram)
+    machine = resolve_machine(catalog, f"{len(devices)}x{typed_name(accelerator)}")
+    said = [f"detected: {len(devices)} × {devices[0].name}", *found.notes]
+    if found.driver:
+        said.append(f"driver {found.driver}" + (f", CUDA {found.runtime}" if found.runtime else ""))
+    said += [f"also here, not planned for: {len(ds)} × {ds[0].name}" for ds in others]
+    changes: dict[str, object] = {}
+    if devices[0].share < 1.0:
+        accelerator = _slice(accelerator, devices[0].share, total)
+        changes |= {"link": None}
+        said.append(f"a slice is planned as {devices[0].share:g} of the device's bandwidth and peaks (derived)")
+    elif total is not None and not accelerator.unified_memory:
+        accelerator = accelerator.model_copy(update={"usable_memory_bytes": total})
+    if found.linked is False and machine.link is not None:
+        changes |= {"link": None}
+        said.append(f"{machine.link.name} joins not all devices here; planned over PCIe")
+    free = min((d.free_bytes for d in devices if d.free_bytes is not None), default=None)
+    if free is not None and total and free < 0.95 * total:
+        said.append(f"only {gib(free)} of {gib(total)} are free on one device: something else runs there")
+    said += [*(host.notes if host else ()), *machine.assumptions]
+    return machine.model_copy(
+        update={
+            **changes,
+            "accelerator": accelerator,
+            "devices_per_node": len(devices),
+            "network": None,
+            "ram_bytes": machine.ram_bytes if accelerator.unified_memory and machine.ram_bytes else ram,
+            "free_memory_bytes": free,
+            "assumptions": tuple(dict.fromkeys(said)),
+        }
+    )
+
+
+def find_accelerator(
+    catalog: HardwareCatalog, device: Device, total_bytes: int | None, ram_bytes: int | None
+) -> Accelerator:
+    """The catalog's accelerator of `device`, the variant whose memory is nearest to what is reported.
+
+    Raises UnknownNameError with the nearest names when the catalog has none.
+    """
+    from planner.sources.hardware import resolve_accelerator
+
+    size = total_bytes if total_bytes is not None else ram_bytes
+    for name in _spellings(device, size):
+        try:
+            accelerator, _ = resolve_accelerator(catalog, name)
+        except UnknownNameError:
+            continue
+        except UsageError:
+            if name == device.name:
+                raise
+            continue
+        if total_bytes is None or accelerator.memory_options_bytes:
+            return accelerator
+        off = abs(accelerator.usable_memory_bytes / total_bytes - 1)
+        if off <= _TOLERANCE:
+            return accelerator
+        return _nearest_variant(catalog, accelerator, total_bytes)
+    wanted = fold(_NOISE.sub(" ", device.name))
+    begun = [
+        a
+        for a in catalog.accelerators()
+        if a.plannable and any(fold(n).startswith(wanted) for n in (a.id, a.name, *a.aliases))
+    ]
+    if begun and total_bytes:
+        return min(begun, key=lambda a: abs(a.usable_memory_bytes - total_bytes))
+    if len(begun) == 1:
+        return begun[0]
+    names = [n for a in catalog.accelerators() if a.plannable for n in (a.name, a.id)]
+    raise UnknownNameError("accelerator", device.name, names, "name the nearest one with --gpus")
+
+
+def _spellings(device: Device, size_bytes: int | None) -> Iterator[str]:
+    """Ways in which catalogs write the tool's name."""
+    plain = " ".join(_NOISE.sub(" ", device.name).split())
+    gigabytes = round(size_bytes / GIB) if size_bytes else None
+    if device.vendor == "apple":
+        base = re.sub(r"^Apple ", "", plain)
+        yield f"{base}-{gigabytes}GB"
+        yield f"{re.sub(r' *[(].*', '', base)}-{gigabytes}GB"
+    if device.name.startswith("Jetson") and size_bytes:
+        module = next((n for n in _MEMORY_SIZES_GIB if size_bytes <= n * GIB), _MEMORY_SIZES_GIB[-1])
+        yield f"{device.name} {module}GB"
+    yield device.name
+    yield plain
+    if device.vendor == "amd" and (match := re.search(r"\[(.+)\]", device.name)):
+        for part in match[1].split("/"):
+            yield part.strip()
+            yield f"Radeon RX {part.strip()}"
+    yield re.sub(r"^Intel |Data Center GPU |GPU ", "", plain).strip()
+
+
+def _nearest_variant(catalog: HardwareCatalog, accelerator: Accelerator, total_bytes: int) -> Accelerator:
+    """A sibling whose memory is what the driver reports; else the one that was named."""
+    stem = accelerator.id.rsplit("-", 1)[0]
+    siblings = [a for a in catalog.accelerators() if a.plannable and a.id.startswith(stem)]
+    best = min(siblings, key=lambda a: abs(a.usable_memory_bytes - total_bytes), default=accelerator)
+    return best if abs(best.usable_memory_bytes / total_bytes - 1) <= _TOLERANCE else accelerator
+
+
+def _slice(accelerator: Accelerator, share: float, total_bytes: int | None) -> Accelerator:
+    """A MIG slice: `share` of every peak, memory as reported."""
+    peaks = (
+        "mem_bandwidth_bytes_per_s", "fp32_flops_per_s", "tf32_flops_per_s", "fp16_flops_per_s", "bf16_flops_per_s",
+        "fp8_flops_per_s", "int8_ops_per_s", "fp4_flops_per_s",
+    )  # fmt: skip
+    scaled = {name: value * share for name in peaks if (value := getattr(accelerator, name)) is not None}
+    memory = total_bytes or int(accelerator.usable_memory_bytes * share)
+    return accelerator.model_copy(
+        update={
+            **scaled,
+            "name": f"{accelerator.name} (MIG, {share:g} of it)",
+            "memory_bytes": memory,
+            "usable_memory_bytes": memory,
+            "link": None,
+        }
+    )
+
+
+def _ram(host: HostCpu | None) -> int | None:
+    """Memory that this process may use."""
+    if host is None or host.ram_bytes is None:
+        return None
+    return min(host.ram_bytes, host.limit_bytes or host.ram_bytes)
+
+
+# -- processors -----------------------------------------------------------------------------------
+
+
+def _cpu_machine(catalog: HardwareCatalog, host: HostCpu) -> Machine:
+    from planner.spec.hardware import Machine
+
+    known, said = _find_cpu(catalog, host)
+    here = max(1, int(min(host.cores, host.limit_cores or host.cores)) // host.sockets)
+    if here != known.cores:
+        scale = here / known.cores
+        said.append(f"peaks scaled from {known.cores} to {here} cores per socket (derived)")
+        known = known.model_copy(
+            update={
+                "cores": here,
+                "fp32_flops_per_s": known.fp32_flops_per_s * scale,
+                "bf16_flops_per_s": known.bf16_flops_per_s and known.bf16_flops_per_s * scale,
+                "int8_ops_per_s": known.int8_ops_per_s and known.int8_ops_per_s * scale,
+            }
+        )
+    if host.numa_nodes > host.sockets:
+        said.append(f"{host.numa_nodes} NUMA nodes: bind each engine to one")
+    ram = _ram(host)
+    return Machine(
+        label=f"cpu:{known.id}" if host.sockets == 1 else f"{host.sockets}xcpu:{known.id}",
+        accelerator=None,
+        count=1,
+        devices_per_node=1,
+        cpu=known,
+        sockets=host.sockets,
+        ram_bytes=ram,
+        free_memory_bytes=min(host.available_bytes, ram) if host.available_bytes is not None and ram else None,
+        assumptions=tuple([f"detected: {host.name or 'a processor'}, {host.cores} cores", *said, *host.notes]),
+    )
+
+
+def _find_cpu(catalog: HardwareCatalog, host: HostCpu) -> tuple[Cpu, list[str]]:
+    """The catalog's CPU whose name is in the reported one, else a generic one of the same instructions."""
+    name = fold(_NOISE.sub(" ", host.name))
+    best: Cpu | None = None
+    longest = 0
+    for candidate in catalog.cpus():
+        for written in (candidate.id, candidate.name, *candidate.aliases):
+            word = fold(_NOISE.sub(" ", written))
+            if len(word) >= 4 and word in name and len(word) > longest:
+                best, longest = candidate, len(word)
+    if best is not None:
+        return best, []
+    server = host.sockets > 1 or host.cores > 16 or any(i.startswith(("avx512", "amx", "sve")) for i in host.isa)
+    generic = catalog.cpu("generic-server" if server else "generic-desktop")
+    isa = host.isa or generic.isa
+    copy = generic.model_copy(update={"isa": isa, "architecture": "aarch64" if "neon" in isa else "x86_64"})
+    return copy, [f"{host.name or 'the processor'} is not catalogued; memory bandwidth assumed as of {generic.name}"]
+
+
+# -- clusters -------------------------------------------------------------------------------------
+
+
+def _cluster(catalog: HardwareCatalog, pools: tuple[kubernetes.NodePool, ...]) -> Machine:
+    from planner.sources.hardware import typed_name
+    from planner.sources.machines import resolve_machine
+
+    pool = pools[0]
+    if not pool.product:
+        raise UsageError(f"nodes offer {pool.resource} without a product label; install the vendor's feature discovery")
+    accelerator = _labelled(catalog, pool.product) or find_accelerator(
+        catalog, Device("nvidia", pool.product.replace("_", " "), None), None, None
+    )
+    count = pool.per_node * pool.nodes
+    machine = resolve_machine(catalog, f"{pool.per_node}x{typed_name(accelerator)}")
+    said = [f"detected: {pool.nodes} nodes of {pool.per_node} × {pool.product}; what pods already hold is not subtracted"]
+    said += pool.notes
+    said += [f"also there, not planned for: {p.nodes} nodes of {p.per_node} × {p.product or p.resource}" for p in pools[1:]]
+    network = catalog.interconnect(accelerator.network) if pool.nodes > 1 and accelerator.network else None
+    if network is not None:
+        said.append(f"{network.name} assumed between nodes")
+    price = machine.usd_per_hour
+    return machine.model_copy(
+        update={
+            "label": f"{count}x{typed_name(accelerator)}",
+            "count": count,
+            "devices_per_node": pool.per_node,
+            "network": network,
+            "ram_bytes": pool.ram_bytes,
+            "usd_per_hour": None if price is None else round(price * pool.nodes, 6),
+            "assumptions": tuple(dict.fromkeys([*said, *machine.assumptions])),
+        }
+    )
+
+
+def _labelled(catalog: HardwareCatalog, product: str) -> Accelerator | None:
+    folded = fold(product)
+    return next((a for a in catalog.accelerators() if fold(a.kubernetes_product_label or "") == folded), None)
