@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-Row = dict[str, Any]
+from planner.spec.measurement import SpeedRow
+
+Row = SpeedRow
 
 HARDWARE = (
     "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
@@ -53,6 +54,11 @@ class Plan:
     also: tuple[str, ...] = field(default=())
     """Scopes that inherit this fit."""
 
+    @property
+    def name(self) -> str:
+        """For people and for `--only`."""
+        return f"{self.engine} / {self.scope}"
+
 
 CPU_FREE = tuple(k for k in LOCAL if k != "gguf_flop")
 CPU_FIXED = (("gguf_flop", 1.0),)
@@ -84,22 +90,22 @@ def _of(prefix: str, devices: Iterable[str]) -> tuple[str, ...]:
 
 def _stable(row: Row) -> bool:
     """Leaves out three Qwen3-32B FP8 rows that are faster than reading their KV cache in bf16 allows."""
-    return not (row["model"] == "Qwen/Qwen3-32B" and row["quantization"] == "fp8")
+    return not (row.model == "Qwen/Qwen3-32B" and row.quantization == "fp8")
 
 
 def _read_whole(row: Row) -> bool:
     """Leaves out Mixtral with dummy weights: its router sends every token to the same two experts."""
-    return bool(row["model"] != "mistralai/Mixtral-8x7B-v0.1")
+    return bool(row.model != "mistralai/Mixtral-8x7B-v0.1")
 
 
 def _few(row: Row) -> bool:
     """Leaves out large batches on CPUs: those builds ran attention over the cells of all sequences."""
-    return bool(row["concurrency"] <= 8)
+    return bool(row.concurrency <= 8)
 
 
 def _v0(row: Row) -> bool:
     """vLLM before 0.6: one scheduler step per batch in Python, no chunked prefill; 2.7 times slower on 8B than 0.6."""
-    return bool(row["engine_version"] == "0.4")
+    return bool(row.engine_version == "0.4")
 
 
 PLANS = (
@@ -111,7 +117,7 @@ PLANS = (
         *HOPPER,
         ("h100-sxm", "h200-sxm"),
         SERVING,
-        where=lambda r: _stable(r) and r["engine_version"] != "0.4",
+        where=lambda r: _stable(r) and r.engine_version != "0.4",
         also=("cuda",),
     ),
     Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),

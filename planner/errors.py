@@ -16,7 +16,7 @@ A user's mistake prints one line; a traceback means a bug of ours.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -52,19 +52,22 @@ class UsageError(PlannerError, ValueError):
 class UnknownNameError(UsageError, LookupError):
     """A name that no catalog has.
 
-    `kind` is what was looked up ("model", "accelerator" …), `known` the names to suggest from. The
-    nearest are looked for only when somebody asks: a search tries many names that do not exist.
+    `kind` is what was looked up ("model", "accelerator" …), `known` the names to suggest from, or a
+    function that gives them. The nearest are looked for only when somebody asks: resolving a name
+    tries some that do not exist.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str] = (), hint: str = "") -> None:
+    def __init__(
+        self, kind: str, name: str, known: Iterable[str] | Callable[[], Iterable[str]] = (), hint: str = ""
+    ) -> None:
         self.kind, self.name, self.hint = kind, name, hint
-        self._known = tuple(known)
+        self._known = known if callable(known) else tuple(known)
         super().__init__(kind, name)
 
     @cached_property
     def suggestions(self) -> tuple[str, ...]:
         """The known names that look most like it, best first."""
-        return nearest(self.name, self._known)
+        return nearest(self.name, self._known() if callable(self._known) else self._known)
 
     def __str__(self) -> str:
         text = f"unknown {self.kind} {_printable(self.name)}"

@@ -50,7 +50,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
         trace=(*verdict.steps, *_search_steps(brief, pool, finalists)),
         assumptions=brief.assumptions,
         cautions=tuple(dict.fromkeys(cautions)),
-        resolved=resolved(brief, pool[0].candidate.release, catalog.calibration),
+        resolved=resolved(brief, pool[0].candidate.release, catalog.calibration_sha256),
     )
 
 

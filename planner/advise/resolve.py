@@ -11,11 +11,10 @@ from planner.spec.plan import Resolved
 if TYPE_CHECKING:
     from planner.advise.brief import Brief
     from planner.spec.base import Spec
-    from planner.spec.calibration import Calibration
     from planner.spec.engine import EngineRelease
 
 
-def resolved(brief: Brief, release: EngineRelease, calibration: Calibration) -> Resolved:
+def resolved(brief: Brief, release: EngineRelease, calibration_sha256: str) -> Resolved:
     """Model, machine and release as the plan used them."""
     return Resolved(
         model=brief.model,
@@ -24,7 +23,7 @@ def resolved(brief: Brief, release: EngineRelease, calibration: Calibration) -> 
         model_sha256=digest(brief.model),
         machine_sha256=digest(brief.machine),
         engine_sha256=digest(release),
-        calibration_sha256=digest(calibration),
+        calibration_sha256=calibration_sha256,
     )
 
 

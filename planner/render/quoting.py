@@ -91,6 +91,12 @@ def yaml_block(text: str, indent: int) -> Quoted:
     return Quoted("|\n" + "\n".join(pad + line if line else "" for line in lines[:-1]))
 
 
+def shift(text: str, spaces: int) -> Quoted:
+    """Template output that is already quoted, moved right: a block of YAML at another depth."""
+    pad = " " * spaces
+    return Quoted("\n".join(pad + line if line else "" for line in text.split("\n")))
+
+
 def num(value: object) -> Quoted:
     """A number as every parser reads it: no exponent for integers, no binary noise."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -157,6 +163,7 @@ FILTERS: dict[str, Callable[..., Quoted]] = {
     "dollars": dollars,
     "yaml_key": yaml_key,
     "yaml_block": yaml_block,
+    "shift": shift,
     "num": num,
     "comment": comment,
     "md": md,

@@ -6,6 +6,7 @@ then parses only what it asks for. Knows nothing of estimating or choosing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -93,6 +94,16 @@ class Catalog:
 
         return self._all("instance", Instance)
 
+    def instances_with(self, accelerator: str) -> tuple[Instance, ...]:
+        """Every instance with accelerators of that id, by provider and id."""
+        from planner.spec.hardware import Instance
+
+        rows = self._connection.execute(
+            "SELECT id, body FROM entry WHERE kind = 'instance' AND json_extract(body, '$.accelerator') = ? ORDER BY id",
+            (accelerator,),
+        )
+        return tuple(self._parsed("instance", identifier, body, Instance) for identifier, body in rows)
+
     def instance(self, provider: str, name: str) -> Instance:
         """By provider and instance type. Raises UnknownNameError."""
         from planner.spec.hardware import Instance
@@ -162,6 +173,17 @@ class Catalog:
         from planner.spec.guide import GuideRow
 
         return tuple(GuideRow.model_validate(row) for row in self.document("guide")["guide"])
+
+    @cached_property
+    def calibration_sha256(self) -> str:
+        """Hash of the fits and bands, as they stand in the files."""
+        digest = hashlib.sha256()
+        rows = self._connection.execute(
+            "SELECT id, body FROM entry WHERE kind IN ('efficiency', 'band') ORDER BY kind, id"
+        )
+        for identifier, body in rows:
+            digest.update(f"{identifier}\0{body}\n".encode())
+        return digest.hexdigest()
 
     @cached_property
     def calibration(self) -> Calibration:

@@ -40,6 +40,7 @@ class HardwareCatalog(Protocol):
     def cpu(self, name: str, /) -> Cpu: ...
     def interconnect(self, name: str, /) -> Interconnect: ...
     def instances(self) -> tuple[Instance, ...]: ...
+    def instances_with(self, accelerator: str, /) -> tuple[Instance, ...]: ...
     def instance(self, provider: str, name: str, /) -> Instance: ...
 
 
@@ -57,7 +58,7 @@ def resolve_accelerator(catalog: HardwareCatalog, name: str) -> tuple[Accelerato
         match = _SIZE.fullmatch(text)
         base = _by_name(catalog, match["base"]) if match else None
         if match is None or base is None:
-            raise UnknownNameError("accelerator", name, _written_names(catalog))
+            raise UnknownNameError("accelerator", name, lambda: _written_names(catalog))
         size_gib = int(match["size"])
         found = base if base[0].memory_options_bytes else _of_size(catalog, match["base"], base[0], size_gib)
     accelerator, assumption = found

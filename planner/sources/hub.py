@@ -170,7 +170,7 @@ def asked(question: Callable[[], Any]) -> Any:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise NetworkError(f"{_host()} answered something that is not the Hub's protocol") from None
         if attempt < network.ATTEMPTS:
-            time.sleep(0.2 * 2**attempt)
+            time.sleep(network.backoff(attempt))
     raise last
 
 

@@ -274,8 +274,8 @@ def _list_price(catalog: HardwareCatalog, accelerator: Accelerator, count: int) 
     """Cheapest listed on-demand price of `count` such devices in USD per hour, and where it is listed."""
     offers = [
         (i.usd_per_hour / i.accelerator_count, i.provider, i.id, i)
-        for i in catalog.instances()
-        if i.accelerator == accelerator.id and i.usd_per_hour and i.accelerator_count
+        for i in catalog.instances_with(accelerator.id)
+        if i.usd_per_hour and i.accelerator_count
     ]
     if not offers:
         return None, ()

@@ -90,7 +90,7 @@ def get(url: str, *, headers: Mapping[str, str] | None = None, limit: int, attem
         except NetworkError:
             if attempt == attempts:
                 raise
-            wait = _backoff(attempt)
+            wait = backoff(attempt)
         time.sleep(wait)
     raise AssertionError("the loop returns or raises")
 
@@ -144,11 +144,11 @@ def _retry_after(text: str | None, attempt: int) -> float | None:
     """Seconds to wait; None when the server asks for longer than is worth waiting."""
     asked = _number(text)
     if asked is None:
-        return _backoff(attempt)
+        return backoff(attempt)
     return float(asked) if asked <= MAX_RETRY_AFTER_S else None
 
 
-def _backoff(attempt: int) -> float:
+def backoff(attempt: int) -> float:
     return 0.25 * float(2**attempt) * (0.5 + random.random() / 2)
 
 

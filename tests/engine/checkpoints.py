@@ -6,6 +6,7 @@ The same files are read by the engine and by transformers (the oracle), so that 
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ CASES: dict[str, dict[str, Any]] = {
     "gemma2": GEMMA,
     "gemma3": {k: v for k, v in GEMMA.items() if "softcapping" not in k}
     | {"architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "sliding_window_pattern": 3,
-       "rope_theta": 1000000.0, "rope_local_base_freq": 10000.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+       "rope_theta": 1e6, "rope_local_base_freq": 1e4, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
     "deepseek-v2": DEEPSEEK,
     "deepseek-v2-grouped": DEEPSEEK
     | {"q_lora_rank": None, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
@@ -74,20 +75,32 @@ CASES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Uniform numbers of unit variance by splitmix64: the same for every version of numpy, as golden files need."""
+    x = np.arange(int(np.prod(shape)), dtype=np.uint64) + np.uint64(seed * 1_000_003 + 1)
+    with np.errstate(over="ignore"):
+        x = x * np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    x ^= x >> np.uint64(31)
+    uniform = (x >> np.uint64(40)).astype(np.float64) / (1 << 23) - 1
+    return np.asarray(uniform * 3**0.5).reshape(shape)
+
+
 def random_weights(config: dict[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
-    """Every tensor the family must have; norms near one (zero for offset norms), matrices of unit gain."""
-    rng = np.random.default_rng(seed)
+    """Every tensor the family must have; norms near one (zero for offset norms), matrices of about unit gain."""
     model = from_hf(config)
     weights: dict[str, np.ndarray] = {}
-    for name, shape in expected_tensors(model).items():
+    for i, (name, shape) in enumerate(expected_tensors(model).items()):
+        value = noise(shape, 1000 * seed + i)
         if name.endswith("norm.weight"):
-            value = 1.0 - model.norm_offset + 0.2 * rng.standard_normal(shape)
+            value = 1.0 - model.norm_offset + 0.2 * value
         elif name.endswith(".bias"):
-            value = 0.2 * rng.standard_normal(shape)
+            value = 0.2 * value
         elif name.endswith("embed_tokens.weight"):
-            value = rng.standard_normal(shape) / model.embedding_scale
+            value = value / model.embedding_scale
         else:
-            value = rng.standard_normal(shape) * (1.5 / shape[-1] ** 0.5)
+            value = value * (1.5 / shape[-1] ** 0.5)
         weights[name] = value.astype(np.float32)
     return weights
 
@@ -117,6 +130,77 @@ def save_checkpoint(directory: Path, config: dict[str, Any], weights: dict[str, 
     return directory
 
 
-def prompt(n_tokens: int = 40, vocab_size: int = 256) -> list[int]:
-    """A fixed, varied row of tokens."""
-    return [int(t) for t in np.random.default_rng(7).integers(0, vocab_size, n_tokens)]
+def prompt(n_tokens: int = 40, seed: int = 7) -> list[int]:
+    """A fixed, varied row of byte tokens."""
+    return [int(t) for t in (noise((n_tokens,), seed) + 2) * 63]
+
+
+GGUF_TYPES = {"F32": 0, "F16": 1, "Q8_0": 8, "BF16": 30}
+
+
+def save_gguf(path: Path, config: dict[str, Any], weights: dict[str, np.ndarray], kind: str = "F32") -> Path:
+    """A llama-family GGUF as llama.cpp's converter writes it: q and k rows in interleaved pairs, matrices in `kind`."""
+    heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
+    metadata: dict[str, Any] = {
+        "general.architecture": "llama", "llama.block_count": config["num_hidden_layers"],
+        "llama.embedding_length": config["hidden_size"], "llama.feed_forward_length": config["intermediate_size"],
+        "llama.attention.head_count": heads, "llama.attention.head_count_kv": kv,
+        "llama.attention.key_length": config["head_dim"], "llama.context_length": config["max_position_embeddings"],
+        "llama.attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
+        "llama.rope.freq_base": float(config["rope_theta"]), "llama.vocab_size": config["vocab_size"],
+        "tokenizer.ggml.eos_token_id": config["eos_token_id"],
+    }  # fmt: skip
+    names = {
+        "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+        "self_attn.o_proj": "attn_output", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
+        "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    }  # fmt: skip
+    top = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
+    tensors: dict[str, np.ndarray] = {}
+    for name, value in weights.items():
+        stem = name.removesuffix(".weight")
+        if stem in top:
+            tensors[top[stem] + ".weight"] = value
+            continue
+        _, _, layer, rest = stem.split(".", 3)
+        if rest.endswith(("q_proj", "k_proj")):
+            n = heads if rest.endswith("q_proj") else kv
+            value = value.reshape(n, 2, len(value) // n // 2, -1).swapaxes(1, 2).reshape(value.shape)
+        tensors[f"blk.{layer}.{names[rest]}.weight"] = value
+    write_gguf(path, metadata, {n: (kind if v.ndim == 2 else "F32", v) for n, v in tensors.items()})
+    return path
+
+
+def write_gguf(path: Path, metadata: dict[str, Any], tensors: dict[str, tuple[str, np.ndarray]]) -> None:
+    """Version 3, little-endian; integers as u32, floats as f32. The types are those of GGUF_TYPES."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value.encode())) + value.encode()
+
+    def entry(value: Any) -> bytes:
+        if isinstance(value, str):
+            return struct.pack("<I", 8) + text(value)
+        return struct.pack("<If", 6, value) if isinstance(value, float) else struct.pack("<II", 4, value)
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(metadata))
+    head += b"".join(text(key) + entry(value) for key, value in metadata.items())
+    data = b""
+    for name, (kind, value) in tensors.items():
+        head += text(name) + struct.pack("<I", value.ndim)
+        head += b"".join(struct.pack("<Q", n) for n in reversed(value.shape))
+        head += struct.pack("<IQ", GGUF_TYPES[kind], len(data))
+        raw = encode_gguf(value, kind)
+        data += raw + b"\0" * (-len(raw) % 32)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + data)
+
+
+def encode_gguf(value: np.ndarray, kind: str) -> bytes:
+    """`value` in one of GGUF_TYPES."""
+    if kind == "BF16":
+        return (np.ascontiguousarray(value, np.float32).view(np.uint32) >> 16).astype("<u2").tobytes()
+    if kind == "Q8_0":
+        blocks = value.reshape(-1, 32)
+        scale = np.abs(blocks).max(axis=1, keepdims=True) / 127
+        quants = np.round(blocks / np.where(scale == 0, 1, scale)).astype(np.int8)
+        return np.concatenate([scale.astype("<f2").view(np.uint8), quants.view(np.uint8)], axis=1).tobytes()
+    return value.astype({"F32": "<f4", "F16": "<f2"}[kind]).tobytes()

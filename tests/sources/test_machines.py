@@ -71,7 +71,7 @@ def test_more_than_one_node_is_spread_evenly_and_said(gpus: str, per_node: int) 
     assert any(f"nodes of {per_node}" in a for a in machine.assumptions)
 
 
-@pytest.mark.parametrize("gpus", ["17xH100", "15xRTX-4090"])
+@pytest.mark.parametrize("gpus", ["17xH100", "19xRTX-4090"])
 def test_a_count_that_no_equal_nodes_give_names_the_nearest(gpus: str) -> None:
     with pytest.raises(UsageError, match=r"evenly over nodes of \d; e\.g\. \d+ or \d+"):
         resolve_machine(CATALOG, gpus)
