@@ -17,10 +17,11 @@ from planner.advise.resolve import resolved
 from planner.advise.survey import Survey, survey
 from planner.errors import InfeasibleError
 from planner.spec.plan import Configuration, Plan, Reason, Rejection, TraceStep
+from planner.units import gib
 from planner.version import __version__
 
 if TYPE_CHECKING:
-    from planner.advise.evaluate import Assessment
+    from planner.advise.evaluate import Assessment, Misfit
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
 
@@ -39,7 +40,8 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
     if brief.slo_is_explicit and not best.meets_slo:
         raise _too_slow(catalog, brief, best, found)
     alternatives = _alternatives(catalog, brief, found, finalists, verdict)
-    best = best.model_copy(update={"reasons": (_engine_reason(verdict, best), *best.reasons)})
+    reasons = (_engine_reason(verdict, best), *_with_unquantized(best, brief, found))
+    best = best.model_copy(update={"reasons": reasons})
     cautions = (*verdict.cautions, *_cautions(brief, best, found))
     return Plan(
         planner_version=__version__,
@@ -95,6 +97,33 @@ def _engine_reason(verdict: Verdict, best: Configuration) -> Reason:
     )
 
 
+def _with_unquantized(best: Configuration, brief: Brief, found: Survey) -> tuple[Reason, ...]:
+    """The reasons of `best`; that of the quantization says what the model's own format would leave."""
+    own = brief.model.quantization
+    if best.quantization == own:
+        return best.reasons
+    outcomes: tuple[Assessment | Misfit, ...] = (*found.fitting, *found.misfits)
+    alike = [
+        outcome.memory
+        for outcome in outcomes
+        if outcome.candidate.release.engine == best.engine.name
+        and outcome.candidate.quantization.id == own
+        and outcome.candidate.parallelism == best.parallelism
+        and outcome.candidate.kv_name == best.kv_cache_dtype
+    ]
+    if not alike:
+        return best.reasons
+    memory = alike[0]
+    if memory.fits:
+        told = f"{own} would fit too, with {memory.kv_cache_tokens:,} tokens"
+    else:
+        told = f"{own} needs {gib(memory.shortfall_bytes)} more"
+    return tuple(
+        r.model_copy(update={"because": f"{r.because}; {told}"}) if r.subject == "quantization" else r
+        for r in best.reasons
+    )
+
+
 def _rejections(found: Survey) -> tuple[Rejection, ...]:
     """Every refusal, memory's included, without repetitions."""
     rows = [*found.refused]
@@ -128,7 +157,7 @@ def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
     if best.performance is not None and not meets_targets(best.performance, brief):
         notes.append(
             f"the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
-            f"p{brief.request.slo_percentile:g}) are missed under this load; fewer users or more devices would meet them"
+            f"p{brief.request.slo_percentile:g}) are missed under this load; fewer users or more devices help"
         )
     if best.engine.image and not best.engine.image_verified:
         notes.append(f"nobody here has pulled {best.engine.image}; check that the tag exists before you roll out")

@@ -122,7 +122,6 @@ def logical(facts: Sequence[TensorFact], bits: int = 4) -> tuple[TensorFact, ...
     `bits` of a packed value. AWQ packs outputs, GPTQ inputs, compressed-tensors, MLX and NVFP4 inputs.
     """
     names = {fact.name for fact in facts}
-    per_word = 32 // bits
     found = []
     for fact in facts:
         stem, _, leaf = fact.name.rpartition(".")
@@ -131,9 +130,9 @@ def logical(facts: Sequence[TensorFact], bits: int = 4) -> tuple[TensorFact, ...
         shape = fact.shape
         if leaf == "qweight" and len(shape) == 2:
             gptq = f"{stem}.g_idx" in names
-            shape = (shape[1], shape[0] * per_word) if gptq else (shape[1] * per_word, shape[0])
+            shape = (shape[1], shape[0] * 32 // bits) if gptq else (shape[1] * 32 // bits, shape[0])
         elif (leaf == "weight_packed" or (leaf == "weight" and f"{stem}.scales" in names)) and fact.dtype in ("I32", "U32"):
-            shape = (*shape[:-1], shape[-1] * per_word)
+            shape = (*shape[:-1], shape[-1] * 32 // bits)
         elif fact.dtype == "U8" and leaf in ("weight", "weight_packed"):
             shape = (*shape[:-1], shape[-1] * 2)
         elif fact.name.endswith("_blocks") and fact.dtype == "U8" and len(shape) >= 3:
