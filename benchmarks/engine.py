@@ -49,7 +49,8 @@ def main() -> int:
     rng = np.random.default_rng(0)
     model_config = from_hf(config(options.layers, options.hidden, options.vocab))
     weights = {
-        name: (rng.standard_normal(shape, np.float32) * np.float32(0.05)) for name, shape in expected_tensors(model_config).items()
+        name: (rng.standard_normal(shape, np.float32) * np.float32(0.05))
+        for name, shape in expected_tensors(model_config).items()
     }
     model = Model(model_config, weights)
     parameters = sum(w.size for w in weights.values())

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -21,9 +22,12 @@ from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance
 
 if TYPE_CHECKING:
-    from planner.formats.reader import RangeReader
+    from planner.formats.gguf import GgufHeader
     from planner.sources.catalog import Catalog
     from planner.spec.model import ModelSpec
+
+    Small = Callable[[str, int], bytes]
+    Header = Callable[[str, int], GgufHeader]
 
 REGISTRY_VARIABLE: Final = "PLANNER_OLLAMA_REGISTRY"
 DEFAULT_REGISTRY: Final = "https://registry.ollama.ai"
@@ -113,6 +117,8 @@ def _registry() -> str:
 
 
 def _fetched(space: str, name: str, tag: str, shown: str) -> tuple[Image, dict[str, Any], list[TensorFact]]:
+    from planner.formats.gguf import read_header
+
     base = f"{_registry()}/v2/{space}/{name}"
     answer = network.get(f"{base}/manifests/{tag}", headers={"Accept": MANIFEST_TYPE}, limit=MAX_MANIFEST_BYTES)
     digest = "sha256:" + hashlib.sha256(answer.body).hexdigest()
@@ -126,8 +132,8 @@ def _fetched(space: str, name: str, tag: str, shown: str) -> tuple[Image, dict[s
                 raise FormatError(f"{shown}: a layer does not match its digest {layer_digest[:19]}")
             return body
 
-        def model(layer_digest: str, size: int) -> RangeReader:
-            return network.HttpFile(f"{base}/blobs/{layer_digest}", piece=1 << 20, size=size)
+        def model(layer_digest: str, size: int) -> GgufHeader:
+            return read_header(network.HttpFile(f"{base}/blobs/{layer_digest}", piece=1 << 20, size=size))
 
         entry = _packed(answer.body, digest, shown, small, model)
         cached.remember("ollama-image", digest, value=entry)
@@ -156,9 +162,8 @@ def _layers(raw: bytes, shown: str) -> tuple[dict[str, tuple[str, int]], tuple[s
     return found, config
 
 
-def _packed(raw: bytes, digest: str, shown: str, small: Any, model: Any) -> dict[str, Any]:
+def _packed(raw: bytes, digest: str, shown: str, small: Small, model: Header) -> dict[str, Any]:
     """Everything worth keeping of one manifest, as plain data."""
-    from planner.formats.gguf import read_header
     from planner.sources.checkpoint import parse_json
     from planner.sources.gguf_model import compact
 
@@ -167,7 +172,10 @@ def _packed(raw: bytes, digest: str, shown: str, small: Any, model: Any) -> dict
     def text(kind: str) -> str:
         return small(*layers[kind]).decode("utf-8", errors="replace") if kind in layers else ""
 
-    header = read_header(model(*layers["model"]))
+    try:
+        header = model(*layers["model"])
+    except FormatError as error:
+        raise FormatError(f"{shown}: {error}") from None
     about = parse_json(small(*config), f"{shown}: the config layer") if config else {}
     parameters = parse_json(small(*layers["params"]), f"{shown}: the parameters layer") if "params" in layers else {}
     return {
@@ -272,10 +280,12 @@ def from_manifest_file(catalog: Catalog, path: Path) -> ModelSpec:
         with blob(digest, size).open("rb") as file:
             return file.read(MAX_LAYER_BYTES)
 
-    def model(digest: str, size: int) -> RangeReader:
+    def model(digest: str, size: int) -> GgufHeader:
+        from planner.formats.gguf import read_header
         from planner.formats.reader import FileReader
 
-        return FileReader(blob(digest, size))
+        with FileReader(blob(digest, size)) as reader:
+            return read_header(reader)
 
     entry = _packed(raw, "sha256:" + hashlib.sha256(raw).hexdigest(), shown, small, model)
     return _model(catalog, *_unpacked(entry))

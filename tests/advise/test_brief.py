@@ -64,3 +64,8 @@ def test_a_request_is_the_command_that_asks_it() -> None:
         "planner recommend --model a/b --gpus 2xA100 --concurrency 8 --ttft 500 --max-model-len 4096 "
         "--require openai,grammar"
     )
+
+
+def test_an_embedding_model_is_refused(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="embeddings"):
+        brief(catalog, "1xL4", "Qwen/Qwen3-Embedding-8B")

@@ -117,7 +117,9 @@ def test_awq_is_its_definition(seed: int) -> None:
         words = [[pack([int(row[8 * w + c]) for c in order]) for w in range(out // 8)] for row in a]
         return np.array(words, np.int64).astype(np.int32)
 
-    expected = np.array([[(q[i, o] - z[i // group, o]) * scales[i // group, o] for i in range(rows)] for o in range(out)])
+    expected = np.array(
+        [[(q[i, o] - z[i // group, o]) * scales[i // group, o] for i in range(rows)] for o in range(out)]
+    )
     assert np.array_equal(dequantize_awq(packed(q), packed(z), scales), expected.astype(np.float32))
 
 
@@ -131,8 +133,12 @@ def test_gptq_is_its_definition(bits: int, offset: int, act_order: bool) -> None
     q, z = rng.integers(0, 1 << bits, (rows, out)), rng.integers(offset, 1 << bits, (groups, out))
     scales = rng.standard_normal((groups, out)).astype(np.float32)
     group = rng.integers(0, groups, rows) if act_order else np.arange(rows) // each
-    qweight = np.array([[pack(list(map(int, q[w * each : (w + 1) * each, o])), bits) for o in range(out)] for w in range(4)])
-    qzeros = np.array([[pack([int(v) - offset for v in row[w * each : (w + 1) * each]], bits) for w in range(2)] for row in z])
+    qweight = np.array(
+        [[pack(list(map(int, q[w * each : (w + 1) * each, o])), bits) for o in range(out)] for w in range(4)]
+    )
+    qzeros = np.array(
+        [[pack([int(v) - offset for v in row[w * each : (w + 1) * each]], bits) for w in range(2)] for row in z]
+    )
     ours = dequantize_gptq(
         qweight.astype(np.int32), qzeros.astype(np.int32), scales, group if act_order else None,
         bits=bits, zero_offset=offset,

@@ -101,7 +101,7 @@ def test_every_truncation_is_refused(whole: bytes) -> None:
             read_header(BytesReader(whole[:length]))
 
 
-@given(st.data())
+@given(data=st.data())
 def test_a_changed_byte_is_read_or_refused(data: st.DataObject, whole: bytes) -> None:
     changed = bytearray(whole)
     changed[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))

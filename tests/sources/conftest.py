@@ -122,6 +122,16 @@ class Workshop:
     safetensors_header: Callable[[Tensors], tuple[bytes, int]] = staticmethod(safetensors_header)
     gguf_header: Callable[[Mapping[str, Any], Tensors], tuple[bytes, int]] = staticmethod(gguf_header)
 
+    @staticmethod
+    def repo(files: dict[str, bytes | Path], **about: Any) -> Repo:
+        """A Hub repository of `files`."""
+        return Repo(files, **about)
+
+    @staticmethod
+    def fault(where: str, kind: str, times: int = 10**6, headers: dict[str, str] | None = None) -> Fault:
+        """What the server does wrong, for paths that hold `where`."""
+        return Fault(where, kind, times, headers or {})
+
     def folder(self, path: Path, config: Mapping[str, Any], tensors: Tensors) -> int:
         """config.json and one model.safetensors in `path`; bytes of tensor data."""
         path.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render import pod
 from planner.render.artifacts import kubernetes
 from planner.render.artifacts.docker import headline
 from planner.render.launch import PROBE_PERIOD_S, Launch, plan_launch, why_no_container
@@ -45,15 +46,15 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         launch=launch,
         title=headline(plan),
         image=launch.image if launch.fixed_image else "",
-        command=kubernetes.command(launch) or (),
+        command=pod.command(launch) or (),
         args=positional if launch.engine != "ollama" else (),
         flags=flags,
         environment={**launch.environment, **({"MODEL": launch.served_name} if launch.engine == "ollama" else {})},
-        files=kubernetes.start_files(plan),
-        ready_file=kubernetes.READY_FILE if launch.engine == "ollama" else "",
-        access_mode=kubernetes.access_mode(launch),
-        node_selector=kubernetes.node_selector(plan),
-        min_gpu_memory_mib=kubernetes.min_gpu_memory_mib(plan),
+        files=pod.start_files(plan),
+        ready_file=pod.READY_FILE if launch.engine == "ollama" else "",
+        access_mode="ReadWriteOnce" if launch.replicas == 1 else "ReadWriteMany",
+        node_selector=pod.node_selector(plan),
+        min_gpu_memory_mib=pod.min_gpu_memory_mib(plan),
         probe_period_s=PROBE_PERIOD_S,
         test_command=test_command(launch),
         limits=[(name, value) for name, value in plan.best.limits.model_dump().items() if value is not None],

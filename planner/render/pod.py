@@ -1,0 +1,109 @@
+"""A pod that runs one launch: the part that every Kubernetes target has in common.
+
+`values` are what templates/kubernetes/pod.yaml.j2 prints. Knows nothing of the object around the pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from planner.render.artifacts.docker import headline
+from planner.render.artifacts.ollama import modelfile
+from planner.render.launch import FILES_MOUNT, PROBE_PERIOD_S, Launch
+from planner.render.templating import static
+from planner.units import MIB
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+READY_FILE = "/tmp/model-ready"
+DRAIN_S = 10
+"""How long a pod that is going away still takes requests: endpoints reach every node within seconds."""
+_PRODUCT_LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """What differs between the pods of the targets.
+
+    `expanded` are arguments in which Kubernetes fills in `$(NAME)`; `fields` are variables that come
+    from the pod itself; `scratch` is a writable path on an empty volume. `restricted` leaves user and
+    capabilities to OpenShift.
+    """
+
+    grace_s: int
+    container: str = "server"
+    port_name: str = "http"
+    service_account: bool = True
+    restricted: bool = False
+    probes: bool = True
+    drain_s: int = 0
+    spread: bool = False
+    scratch: str | None = None
+    expanded: tuple[str, ...] = ()
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+def pod_of(launch: Launch, *, several: bool, **changes: Any) -> Pod:
+    """The pod of `launch`; one of `several` is drained and kept off the others' nodes."""
+    drain_s = DRAIN_S if several else 0
+    return Pod(**({"grace_s": launch.grace_s + drain_s, "drain_s": drain_s, "spread": several} | changes))
+
+
+def values(plan: Plan, launch: Launch, pod: Pod, **changes: Any) -> dict[str, Any]:
+    """Everything that the pod's template prints, and the title and labels of its object."""
+    return {
+        "launch": launch,
+        "pod": pod,
+        "title": headline(plan),
+        "labels": labels(launch),
+        "selector": node_selector(plan),
+        "min_gpu_memory_mib": min_gpu_memory_mib(plan),
+        "command": command(launch),
+        "args": launch.args if launch.engine != "ollama" else (),
+        "files": start_files(plan),
+        "probe_period_s": PROBE_PERIOD_S,
+        "ready_file": READY_FILE,
+    } | changes
+
+
+def labels(launch: Launch) -> dict[str, str]:
+    """Labels that select the pods; also what the Service looks for."""
+    return {
+        "app.kubernetes.io/name": launch.engine,
+        "app.kubernetes.io/instance": launch.name,
+        "app.kubernetes.io/managed-by": "planner",
+    }
+
+
+def command(launch: Launch) -> tuple[str, ...] | None:
+    """What replaces the image's entrypoint; Ollama starts through a script that creates the model."""
+    if launch.engine == "ollama":
+        return ("/bin/sh", f"{FILES_MOUNT}/start.sh")
+    return launch.command
+
+
+def start_files(plan: Plan) -> dict[str, str]:
+    """Files that the pod needs beside its image: none but for Ollama."""
+    if plan.best.engine.name != "ollama":
+        return {}
+    return {"Modelfile": modelfile(plan), "start.sh": static("kubernetes/ollama-start.sh")}
+
+
+def node_selector(plan: Plan) -> dict[str, str]:
+    """The vendor's product label, where the catalog knows its value."""
+    accelerator = plan.resolved.machine.accelerator
+    if accelerator is None or accelerator.kubernetes_product_label is None:
+        return {}
+    key = _PRODUCT_LABELS.get(accelerator.vendor)
+    return {key: accelerator.kubernetes_product_label} if key else {}
+
+
+def min_gpu_memory_mib(plan: Plan) -> int | None:
+    """Without a product label: an NVIDIA node must report more memory than this (2 % of slack)."""
+    accelerator = plan.resolved.machine.accelerator
+    if accelerator is None or accelerator.vendor != "nvidia" or node_selector(plan):
+        return None
+    return accelerator.usable_memory_bytes * 98 // 100 // MIB

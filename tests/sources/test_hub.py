@@ -1,0 +1,324 @@
+"""The Hub over its real protocol: ranges, redirects, tokens, faults, the cache and the way back to the catalog."""
+
+from __future__ import annotations
+
+import json
+import socket
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
+from planner.estimate.weights import PLAIN, weight_bytes
+from planner.sources import network
+from planner.sources.hub_search import find_checkpoints
+from planner.sources.models import resolve_model
+
+if TYPE_CHECKING:
+    from planner.sources.catalog import Catalog
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def repo(site: Any, workshop: Any, tmp_path: Path) -> Any:
+    """org/tuned: a small Llama in two shards with an index."""
+    names = list(workshop.llama_tensors().items())
+    halves = {"model-00001-of-00002.safetensors": dict(names[:9]), "model-00002-of-00002.safetensors": dict(names[9:])}
+    files: dict[str, bytes | Path] = {"config.json": json.dumps(workshop.llama_config).encode()}
+    for file, part in halves.items():
+        workshop.safetensors(tmp_path / file, part)
+        files[file] = tmp_path / file
+    weight_map = {name: file for file, part in halves.items() for name in part}
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    site.repos["org/tuned"] = found = workshop.repo(files)
+    return found
+
+
+def test_weights_are_exact_and_the_commit_is_pinned(catalog: Catalog, site: Any, repo: Any, workshop: Any) -> None:
+    model, note = resolve_model(catalog, "org/tuned")
+    data = sum(2 * n for n in (_elements(s) for _, s in workshop.llama_tensors().values()))
+    assert weight_bytes(model, catalog.format("bf16"), rules=PLAIN) == data
+    assert (model.id, model.revision, model.license, model.gated) == ("org/tuned", COMMIT, "apache-2.0", False)
+    checkpoint = model.checkpoints[0]
+    assert (checkpoint.repo, checkpoint.revision) == ("org/tuned", COMMIT)
+    assert checkpoint.size_bytes == sum(c.stat().st_size for c in repo.files.values() if isinstance(c, Path))
+    assert note is not None and "org/tuned at commit 0123456789ab" in note
+
+
+def _elements(shape: tuple[int, ...]) -> int:
+    n = 1
+    for k in shape:
+        n *= k
+    return n
+
+
+def test_only_headers_travel_and_the_token_stays_with_its_host(
+    catalog: Catalog, site: Any, repo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    repo.gated = "manual"
+    resolve_model(catalog, "org/tuned")
+    assert all(h["authorization"] == "Bearer hf_right" for h in site.seen("/resolve/"))
+    cdn = site.seen("/cdn/")
+    assert len(cdn) == 2
+    assert all("authorization" not in h and h["range"] == "bytes=0-262143" for h in cdn)
+
+
+def test_a_commit_seen_before_costs_one_question_and_works_offline(
+    catalog: Catalog, site: Any, repo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _ = resolve_model(catalog, "org/tuned")
+    site.log.clear()
+    assert resolve_model(catalog, "org/tuned")[0] == first
+    assert [path.partition("?")[0] for path, _ in site.log] == ["/api/models/org/tuned"]
+    site.log.clear()
+    monkeypatch.setenv("PLANNER_OFFLINE", "1")
+    model, note = resolve_model(catalog, "org/tuned")
+    assert model == first and note is not None and note.endswith("as remembered (offline)")
+    assert not site.log
+
+
+@pytest.mark.parametrize("variable", ["PLANNER_OFFLINE", "HF_HUB_OFFLINE", None])
+def test_offline_never_touches_the_network(
+    catalog: Catalog, site: Any, repo: Any, monkeypatch: pytest.MonkeyPatch, variable: str | None
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("the network was touched"))
+    with pytest.raises(UnknownNameError, match=r"the Hub was not asked \(offline\)"):
+        resolve_model(catalog, "org/tuned", offline=variable is None)
+    model, note = resolve_model(catalog, "mirror/Meta-Llama-3-8B-Instruct", offline=variable is None)
+    assert model.id == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert note is not None and "has the same name: the Hub was not asked (offline)" in note
+
+
+def test_a_catalogued_model_asks_nobody(catalog: Catalog, site: Any) -> None:
+    assert resolve_model(catalog, "meta-llama/Meta-Llama-3-8B-Instruct")[1] is None
+    assert not site.log
+
+
+def test_a_network_failure_falls_back_and_says_so(
+    catalog: Catalog, site: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    model, note = resolve_model(catalog, "mirror/Meta-Llama-3-8B-Instruct")
+    assert model.id == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert note is not None and "cannot be reached" in note
+    with pytest.raises(UnknownNameError, match="cannot be reached"):
+        resolve_model(catalog, "org/tuned")
+
+
+# -- refusals -------------------------------------------------------------------------------------
+
+
+def test_a_gated_repository_says_what_to_do(
+    catalog: Catalog, site: Any, repo: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo.gated = "manual"
+    with pytest.raises(UsageError, match=r"org/tuned is gated or private: accept its licence at .*/org/tuned and set HF_TOKEN"):
+        resolve_model(catalog, "org/tuned")
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(UsageError, match=r"refused the token in HF_TOKEN for org/tuned \(403\)"):
+        resolve_model(catalog, "org/tuned")
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert resolve_model(catalog, "org/tuned")[0].gated is True
+
+
+def test_a_repository_that_is_not_there_names_the_nearest(catalog: Catalog, site: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"unknown model 'meta-llama/Llama-3\.1-80B'; nearest: .*private\? set HF_TOKEN"):
+        resolve_model(catalog, "meta-llama/Llama-3.1-80B")
+
+
+def test_a_revision_can_be_named(catalog: Catalog, site: Any, repo: Any) -> None:
+    assert resolve_model(catalog, f"org/tuned@{COMMIT}")[0].revision == COMMIT
+    with pytest.raises(UnknownNameError):
+        resolve_model(catalog, "org/tuned@nowhere")
+
+
+# -- faults ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["/api/models", "/resolve/", "/cdn/"])
+@pytest.mark.parametrize("status", ["429", "500", "503"])
+def test_passing_faults_are_retried(catalog: Catalog, site: Any, repo: Any, workshop: Any, where: str, status: str) -> None:
+    site.faults.append(workshop.fault(where, status, 2))
+    assert resolve_model(catalog, "org/tuned")[0].revision == COMMIT
+
+
+@pytest.mark.parametrize("where", ["/api/models", "/resolve/", "/cdn/"])
+@pytest.mark.parametrize("kind", ["429", "503", "cut"])
+def test_lasting_faults_end_in_one_line(
+    catalog: Catalog, site: Any, repo: Any, workshop: Any, where: str, kind: str
+) -> None:
+    if kind == "cut" and where == "/api/models":
+        pytest.skip("the API's answers are huggingface_hub's own to read")
+    site.faults.append(workshop.fault(where, kind))
+    with pytest.raises(UnknownNameError) as caught:
+        resolve_model(catalog, "org/tuned")
+    assert "the Hub was not asked" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_long_retry_after_is_not_waited_for(catalog: Catalog, site: Any, repo: Any, workshop: Any) -> None:
+    site.faults.append(workshop.fault("/resolve/", "429", headers={"Retry-After": "3600"}))
+    with pytest.raises(UnknownNameError, match="answered 429"):
+        resolve_model(catalog, "org/tuned")
+    assert len(site.seen("/resolve/")) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [("cut", "broke off"), ("wrong_range", "sent bytes 1-"), ("drip", "too slow")],
+)
+def test_broken_transfers_are_named(
+    site: Any, repo: Any, workshop: Any, kind: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(network, "DEADLINE_S", 0.3)
+    site.faults.append(workshop.fault("/resolve/", kind))
+    with pytest.raises(NetworkError, match=message):
+        network.HttpFile(f"{site.url}/org/tuned/resolve/{COMMIT}/config.json", piece=64)
+
+
+def test_a_server_without_ranges_is_read_only_when_the_file_is_small(site: Any, repo: Any, workshop: Any) -> None:
+    site.faults.append(workshop.fault("/resolve/", "no_range"))
+    url = f"{site.url}/org/tuned/resolve/{COMMIT}/config.json"
+    size = len(repo.files["config.json"])
+    assert network.HttpFile(url, piece=1 << 16).size == size
+    with pytest.raises(FormatError, match=f"sends {size} bytes where at most 64 are read"):
+        network.HttpFile(url, piece=64)
+
+
+def test_a_file_that_changes_while_it_is_read_is_noticed(site: Any, repo: Any, workshop: Any) -> None:
+    site.faults.append(workshop.fault("/cdn/", "new_etag"))
+    file = network.HttpFile(f"{site.url}/org/tuned/resolve/{COMMIT}/model-00001-of-00002.safetensors", piece=64)
+    assert file.read(0, 8)
+    with pytest.raises(NetworkError, match="changed while it was read"):
+        file.read(100, 8)
+
+
+def test_a_file_of_another_length_than_listed_is_refused(site: Any, repo: Any) -> None:
+    url = f"{site.url}/org/tuned/resolve/{COMMIT}/config.json"
+    with pytest.raises(FormatError, match="where its repository lists 7"):
+        network.HttpFile(url, piece=64, size=7)
+
+
+def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "TIMEOUT_S", 0.2)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(8)
+        with pytest.raises(NetworkError, match="timed out"):
+            network.get(f"http://127.0.0.1:{listening.getsockname()[1]}/x", limit=10, attempts=1)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ((1 << 63).to_bytes(8, "little") + b"{}" * 40, "claims 9223372036854775808 bytes"),
+        ((40).to_bytes(8, "little") + b"x" * 40, "not JSON"),
+        ((1 << 20).to_bytes(8, "little") + b"[" * (1 << 20), "not JSON"),
+    ],
+)
+def test_hostile_headers_end_in_an_error_within_bounded_memory(
+    catalog: Catalog, site: Any, workshop: Any, header: bytes, message: str
+) -> None:
+    files = {"config.json": json.dumps(workshop.llama_config).encode(), "model.safetensors": header}
+    site.repos["evil/one"] = workshop.repo(files)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match=message):
+        resolve_model(catalog, "evil/one")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 64 << 20
+
+
+def test_a_config_that_is_too_large_is_not_fetched(catalog: Catalog, site: Any, workshop: Any) -> None:
+    site.repos["evil/two"] = workshop.repo({"config.json": b" " * (5 << 20)})
+    with pytest.raises(FormatError, match="at most 4194304 are read"):
+        resolve_model(catalog, "evil/two")
+    assert not site.seen("/resolve/")
+
+
+# -- GGUF and adapters ----------------------------------------------------------------------------
+
+
+def _gguf_repo(site: Any, workshop: Any, tmp_path: Path) -> None:
+    metadata = {
+        "general.architecture": "llama", "general.file_type": 7, "llama.block_count": 1, "llama.context_length": 2048,
+        "llama.embedding_length": 64, "llama.feed_forward_length": 96, "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2, "tokenizer.ggml.tokens": [f"token {i}" for i in range(5000)],
+    }  # fmt: skip
+    shapes = {
+        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_gate": (96, 64),
+        "ffn_up": (96, 64), "ffn_down": (64, 96),
+    }  # fmt: skip
+    tensors = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
+    tensors |= {f"blk.0.{n}.weight": ("F32", (64,)) for n in ("attn_norm", "ffn_norm")}
+    tensors |= {"token_embd.weight": ("Q8_0", (5000, 64)), "output_norm.weight": ("F32", (64,))}
+    files: dict[str, bytes | Path] = {}
+    for kind in ("Q8_0", "Q4_K_M", "Q2_K"):
+        workshop.gguf(tmp_path / f"m-{kind}.gguf", metadata, tensors)
+        files[f"m-{kind}.gguf"] = tmp_path / f"m-{kind}.gguf"
+    files["mmproj-m-F16.gguf"] = b"GGUF"
+    site.repos["org/m-GGUF"] = workshop.repo(files, tags=("gguf", "base_model:quantized:org/m"))
+
+
+def test_a_gguf_is_chosen_by_its_type(catalog: Catalog, site: Any, workshop: Any, tmp_path: Path) -> None:
+    _gguf_repo(site, workshop, tmp_path)
+    model, note = resolve_model(catalog, "org/m-GGUF")
+    assert model.checkpoints[0].file == "m-Q4_K_M.gguf"
+    assert note is not None and "of 3 GGUF files m-Q4_K_M.gguf taken" in note
+    model, note = resolve_model(catalog, "hf.co/org/m-GGUF:q8_0")
+    assert model.checkpoints[0].file == "m-Q8_0.gguf"
+    assert model.checkpoints[0].size_bytes == (tmp_path / "m-Q8_0.gguf").stat().st_size
+    assert model.vocab_size == 5000 and model.tie_word_embeddings
+    with pytest.raises(UnknownNameError, match=r"unknown GGUF type 'Q5_K_M'.*holds m-Q2_K, m-Q4_K_M, m-Q8_0"):
+        resolve_model(catalog, "org/m-GGUF:Q5_K_M")
+
+
+def test_an_adapter_resolves_its_base(catalog: Catalog, site: Any, repo: Any, workshop: Any, tmp_path: Path) -> None:
+    workshop.safetensors(tmp_path / "a.safetensors", {"x.lora_A.weight": ("F32", (8, 64))})
+    adapter = {"base_model_name_or_path": "org/tuned", "peft_type": "LORA", "r": 8}
+    site.repos["me/lora"] = workshop.repo(
+        {"adapter_config.json": json.dumps(adapter).encode(), "adapter_model.safetensors": tmp_path / "a.safetensors"}
+    )
+    model, _ = resolve_model(catalog, "me/lora")
+    assert model.id == "org/tuned"
+    assert "me/lora is a LORA adapter of org/tuned, rank 8, 2,048 bytes" in model.assumptions[-1]
+
+
+# -- search ---------------------------------------------------------------------------------------
+
+
+def test_ready_checkpoints_are_ranked_by_trust(catalog: Catalog, site: Any, workshop: Any, tmp_path: Path) -> None:
+    _gguf_repo(site, workshop, tmp_path)
+    tags = ("base_model:quantized:org/m",)
+    fp8 = {**workshop.llama_config, "quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
+    awq = {**workshop.llama_config, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 64}}
+    odd = {**workshop.llama_config, "quantization_config": {"quant_method": "nobody-knows"}}
+    for name, config, downloads in (
+        ("stranger/m-AWQ", awq, 9000), ("RedHatAI/m-FP8-dynamic", fp8, 10), ("org/m-FP8", fp8, 1),
+        ("zeta/m-odd", odd, 99999), ("other/m-AWQ", awq, 5),
+    ):  # fmt: skip
+        files = {"config.json": json.dumps(config).encode(), "model.safetensors": b"0" * 100}
+        site.repos[name] = workshop.repo(files, tags=tags, downloads=downloads)
+    site.repos["x/unrelated"] = workshop.repo({"config.json": b"{}"})
+    found = find_checkpoints(catalog, "org/m")
+    assert [(c.repo, c.quantization) for c in found] == [
+        ("org/m-FP8", "fp8-dynamic"), ("org/m-GGUF", "gguf:Q2_K"), ("org/m-GGUF", "gguf:Q4_K_M"),
+        ("org/m-GGUF", "gguf:Q8_0"), ("RedHatAI/m-FP8-dynamic", "fp8-dynamic"), ("stranger/m-AWQ", "awq"),
+        ("other/m-AWQ", "awq"),
+    ]  # fmt: skip
+    awq_row = found[-1]
+    assert (awq_row.group_size, awq_row.revision, awq_row.size_bytes) == (64, COMMIT, 100)
+
+
+def test_search_is_silent_offline(catalog: Catalog, site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANNER_OFFLINE", "1")
+    assert find_checkpoints(catalog, "org/m") == ()
+    assert not site.log
