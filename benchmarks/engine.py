@@ -1,4 +1,4 @@
-"""How fast the validation engine is: `python benchmarks/engine.py [--layers …]`, one BLAS thread, a 15M-parameter Llama.
+"""How fast the validation engine is: `python benchmarks/engine.py`, one BLAS thread, a 15M-parameter Llama.
 
 Prints decode tokens/s at batch 1 and 16, prefill tokens/s, and the bytes that were allocated. The issue's floors are
 120, 450 and 3,000 tokens/s on two cores.
@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
@@ -80,7 +81,7 @@ def main() -> int:
             runner.step()
         return prompts * length / (time.perf_counter() - began)
 
-    runs = {
+    runs: dict[str, Callable[[], float]] = {
         "decode_batch_1": lambda: decode(1, 128),
         "decode_batch_16": lambda: decode(16, 64),
         "prefill": lambda: prefill(8, 448),

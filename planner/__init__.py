@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from planner.version import __version__
 
 if TYPE_CHECKING:
-    from planner.api import Comparison, Estimate, Recommendation, compare, estimate, fit, generate, recommend
+    from planner.api import Comparison, Estimate, Recommendation, accuracy, compare, estimate, fit, generate, recommend
     from planner.errors import InfeasibleError, PlannerError, UnknownNameError, UsageError
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "UnknownNameError",
     "UsageError",
     "__version__",
+    "accuracy",
     "compare",
     "estimate",
     "fit",

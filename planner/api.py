@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Rejection,
     )
     from planner.spec.request import Request
+    from planner.validate.accuracy import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +295,17 @@ def compare(model: str, gpus: str, **options: Any) -> Comparison:
     brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
     configurations, refused, published, contradictions = advise(catalog, brief)
     return Comparison(configurations, refused, published, contradictions, brief.assumptions)
+
+
+def accuracy() -> Report:
+    """How far our figures are off, on every measured row that ships: fitted, held out, and the bands' coverage.
+
+    Takes some seconds; `Report.outcomes` are the targets, `.slices` the errors, `.unanswered` the reasons.
+    """
+    from planner.sources.catalog import load
+    from planner.validate.accuracy import accuracy as score
+
+    return score(load())
 
 
 def generate(plan: Plan | str | Path, targets: Sequence[str] | None = None) -> dict[str, str]:

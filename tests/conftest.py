@@ -12,6 +12,7 @@ import pytest
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
 
+os.environ["PLANNER_OFFLINE"] = "1"
 os.environ.setdefault("PLANNER_CACHE_DIR", str(Path(tempfile.gettempdir()) / "planner-test-cache"))
 
 

@@ -39,9 +39,16 @@ def output(arguments: list[str]) -> str:
 
 def documents() -> dict[Path, str]:
     """Path → what it must hold."""
+    from planner.api import accuracy
+    from planner.report.accuracy import markdown
     from planner.validate.seed import generate
 
-    return {DOCS / "request.schema.json": request_schema(), DOCS / "seed-check.md": generate(), README: readme()}
+    return {
+        DOCS / "accuracy.md": markdown(accuracy()),
+        DOCS / "request.schema.json": request_schema(),
+        DOCS / "seed-check.md": generate(),
+        README: readme(),
+    }
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions
     """Fill `request` in for `model` on `machine`. Raises UsageError with the limit and valid values."""
     if model.modality == "embedding":
         raise UsageError(f"{model.id} computes embeddings and generates no text; only generation can be planned")
-    notes = [*assumptions, *machine.assumptions]
+    notes = [*assumptions, *model.assumptions, *machine.assumptions]
     needed = request.input_tokens + request.output_tokens
     if needed > model.context_length:
         raise UsageError(

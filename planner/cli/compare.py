@@ -21,6 +21,7 @@ def compare(
     osl: opt.Osl = 256,
     quantization: opt.Quantization = None,
     objective: opt.Objective = None,
+    offline: opt.Offline = False,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Each engine's best configuration under the same load, and where published figures contradict themselves."""

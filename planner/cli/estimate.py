@@ -39,6 +39,7 @@ def estimate(
     osl: opt.Osl = 256,
     request_rate: opt.RequestRate = None,
     arrival: opt.Arrival = None,
+    offline: opt.Offline = False,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Memory ledger, TTFT, ITL and throughput of one configuration; what is left out is the engine's default.

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+
+def go_offline(wanted: bool) -> bool:
+    """`--offline`: nothing in this process touches the network from here on."""
+    if wanted:
+        os.environ["PLANNER_OFFLINE"] = "1"
+    return wanted
 
 
 class Output(StrEnum):
@@ -22,13 +30,17 @@ LOAD, LAYOUT, LIMITS, CHOICE = "Load and targets", "Layout", "Limits", "Choice"
 OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table, json or yaml on stdout.")]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Catalog alias (llama3-70b), Hub id, or a folder with config.json."),
+    typer.Option(
+        "--model",
+        "-m",
+        help="Alias (llama3-70b), Hub id (org/name[:Q4_K_M]), folder, .gguf, or ollama:NAME:TAG.",
+    ),
 ]
 Gpus = Annotated[
     str | None,
     typer.Option(
         "--gpus",
-        help="2xA100, 8xH100-SXM, 1xM3-Max-64GB, cpu, cpu:epyc-9654, aws:p5.48xlarge. Left out: search the catalog.",
+        help="2xA100, 8xH100-SXM, 1xM3-Max-64GB, cpu, cpu:epyc-9654, aws:p5.48xlarge, detect. Left out: search the catalog.",
     ),
 ]
 Gpu = Annotated[str | None, typer.Option("--gpu", "--system", help="Device name; with --num-gpus, instead of --gpus.")]
@@ -107,7 +119,12 @@ Budget = Annotated[
     typer.Option("--budget", help="USD per hour, e.g. 5/h: search priced instances.", rich_help_panel=CHOICE),
 ]
 Cheapest = Annotated[bool, typer.Option("--cheapest", help="Search priced instances for the lowest cost per token.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Never touch the network (this version never does).")]
+Offline = Annotated[
+    bool,
+    typer.Option(
+        "--offline", callback=go_offline, is_eager=True, help="Never touch the network; also PLANNER_OFFLINE=1."
+    ),
+]
 PlanArgument = Annotated[Path, typer.Argument(help="A plan.yaml, or the folder that holds one.")]
 SaveDir = Annotated[
     Path | None, typer.Option("--save-dir", "--output-dir", help="Write the plan's files there, all or none.")

@@ -31,7 +31,10 @@ class GroupedAttention:
         self.qkv = by_input(*parts)
         self.qkv_bias = np.concatenate([weights[f"{prefix}{n}.bias"] for n in names]) if config.qkv_bias else None
         self.out, self.out_bias = by_input(weights[f"{prefix}o_proj.weight"]), weights.get(f"{prefix}o_proj.bias")
-        self.q_norm, self.k_norm = (weights.get(f"{prefix}{n}.weight") for n in ("q_norm", "k_norm"))
+        self.q_norm, self.k_norm = (self._norm(weights.get(f"{prefix}{n}.weight")) for n in ("q_norm", "k_norm"))
+
+    def _norm(self, weight: Floats | None) -> Floats | None:
+        return None if weight is None else weight + np.float32(self.config.norm_offset)
 
     @property
     def kv_shape(self) -> KvShape:

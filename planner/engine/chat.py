@@ -6,7 +6,10 @@ from typing import Any
 
 from planner.engine.params import RequestError
 
-PLAIN = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+PLAIN = """{% for m in messages %}
+{{ m.role }}: {{ m.content }}
+{% endfor %}
+{%- if add_generation_prompt %}assistant:{% endif %}"""
 MAX_PROMPT_CHARACTERS = 4 << 20
 
 

@@ -85,6 +85,14 @@ class ModelConfig:
                 raise UsageError(f"model config: {name} = {getattr(self, name)} is impossible")
         if not 0 < len(self.layers) <= 4096:
             raise UsageError(f"model config: {len(self.layers)} layers are impossible")
+        if self.moe and not 0 < self.moe.per_token <= self.moe.experts <= 4096:
+            raise UsageError(f"model config: {self.moe.per_token} of {self.moe.experts} experts are impossible")
+        if self.moe and self.moe.groups and (self.moe.experts % self.moe.groups or not self.moe.groups_per_token):
+            raise UsageError(f"model config: {self.moe.experts} experts in {self.moe.groups} groups are impossible")
+        if self.moe and len(self.layers) * self.moe.experts > 1 << 17:
+            raise UsageError(f"model config: {len(self.layers)} layers of {self.moe.experts} experts are impossible")
+        if self.mla and min(self.mla.kv_rank, self.mla.nope_dim, self.mla.rope_dim, self.mla.value_dim) < 1:
+            raise UsageError("model config: latent attention with a dimension of 0 is impossible")
         if self.heads % self.kv_heads:
             raise UsageError(f"model config: {self.heads} heads do not share {self.kv_heads} KV heads evenly")
         if any(layer.rope.dim % 2 for layer in self.layers):

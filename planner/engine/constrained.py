@@ -70,7 +70,7 @@ class Constraint:
                 node, here = stack.pop()
                 for byte, below in node.items():
                     if byte == _END:
-                        tokens += below  # type: ignore[arg-type,operator]
+                        tokens += below  # type: ignore[arg-type]
                         needed += [here.shortest] * len(below)  # type: ignore[arg-type]
                     elif (after := self._grammar.step(here, byte)) is not self._grammar.nothing:
                         stack.append((below, after))  # type: ignore[arg-type]

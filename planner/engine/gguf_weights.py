@@ -50,6 +50,8 @@ class GgufSource:
         theirs, part = self._at[name]
         value = self.tensor(theirs)
         if part is not None:
+            if self._config.moe is None or len(value) != self._config.moe.experts:
+                raise FormatError(f"GGUF: {theirs} holds {len(value)} experts, not the number in the metadata")
             value = value[part]
         if self._interleaved and re.search(r"self_attn\.[qk]_proj\.", name):
             value = self._halves(value)

@@ -12,7 +12,7 @@ from typing import Any
 
 from planner.engine.config import Layer, Mla, ModelConfig, Moe
 from planner.engine.rope import KINDS, Rope, yarn_mscale
-from planner.errors import FormatError, UnknownNameError, UsageError
+from planner.errors import FormatError, PlannerError, UnknownNameError, UsageError
 
 Json = Mapping[str, Any]
 
@@ -26,7 +26,12 @@ def from_hf(config: Json) -> ModelConfig:
     kind = str(config.get("model_type", ""))
     if kind not in FAMILIES:
         raise UnknownNameError("model type", kind, FAMILIES, "the engine implements " + ", ".join(FAMILIES))
-    return FAMILIES[kind](config)
+    try:
+        return FAMILIES[kind](config)
+    except PlannerError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
+        raise FormatError(f"config.json: a field has an impossible value ({str(error)[:80]})") from None
 
 
 def _int(config: Json, name: str, default: int | None = None) -> int:

@@ -117,13 +117,13 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._raw = DeadlineReader(self.connection)
-        self.rfile = io.BufferedReader(self._raw, 8192)
+        self.rfile = self._buffered = io.BufferedReader(self._raw, 8192)
 
     def handle_one_request(self) -> None:
         limits = self.server.limits
         self._raw.deadline, self._raw.budget = time.monotonic() + limits.idle_s, limits.header_bytes
         try:
-            if not self.rfile.peek(1):
+            if not self._buffered.peek(1):
                 self.close_connection = True
                 return
             self._raw.deadline = time.monotonic() + limits.receive_s
@@ -133,10 +133,10 @@ class Handler(BaseHTTPRequestHandler):
         except (OSError, ValueError):
             self.close_connection = True
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that BaseHTTPRequestHandler calls
+    def do_GET(self) -> None:
         self._dispatch()
 
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
 
     def body(self) -> bytes:
         """The request's body. Raises HttpError when it has no length or is too long."""
@@ -208,7 +208,6 @@ class Handler(BaseHTTPRequestHandler):
 
     def _dispatch(self) -> None:
         path = self.path.split("?", 1)[0].rstrip("/") or "/"
-        self._body_read = False
         try:
             handler = self.routes.get((self.command, path))
             if handler is None:

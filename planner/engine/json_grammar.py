@@ -27,12 +27,21 @@ KEYWORDS = {
 MAX_REPEAT = 10_000
 MAX_DEPTH = 32
 MAX_DIGITS = 15
+MAX_SCHEMA_CHARACTERS = 64 << 10
+MAX_PROPERTIES = 256
+FIELD = "response_format"
 
 
 def compile_schema(schema: object) -> tuple[Grammar, Expr]:
     """The automaton of `schema` and its start. Raises RequestError for what is not in the subset."""
-    compiler = _Compiler(schema if isinstance(schema, dict) else {})
-    return compiler.grammar, compiler.of(schema, 0)
+    try:
+        size = len(json.dumps(schema))
+        if size > MAX_SCHEMA_CHARACTERS:
+            raise RequestError(f"the JSON schema has {size} characters; the limit is {MAX_SCHEMA_CHARACTERS}", FIELD)
+        compiler = _Compiler(schema if isinstance(schema, dict) else {})
+        return compiler.grammar, compiler.of(schema, 0)
+    except RecursionError:
+        raise RequestError("the JSON schema nests too deeply", FIELD) from None
 
 
 class _Compiler:
@@ -78,9 +87,9 @@ class _Compiler:
         if schema is True or schema == {}:
             return self.any
         if not isinstance(schema, dict):
-            raise RequestError("a JSON schema must be an object", "response_format")
+            raise RequestError("a JSON schema must be an object", FIELD)
         if depth > MAX_DEPTH:
-            raise RequestError(f"the JSON schema nests deeper than {MAX_DEPTH}", "response_format")
+            raise RequestError(f"the JSON schema nests deeper than {MAX_DEPTH}", FIELD)
         for keyword, make in (
             ("$ref", self._ref),
             ("enum", self._enum),
@@ -97,9 +106,7 @@ class _Compiler:
         kinds = kinds if isinstance(kinds, list) else [kinds]
         unknown = [k for k in kinds if not isinstance(k, str) or k not in KEYWORDS]
         if unknown or not kinds:
-            raise RequestError(
-                f"JSON schema type {unknown or kinds} is not one of {', '.join(KEYWORDS)}", "response_format"
-            )
+            raise RequestError(f"JSON schema type {unknown or kinds} is not one of {', '.join(KEYWORDS)}", FIELD)
         _refuse(
             schema.keys() - NOTES - {"type"} - {w for k in kinds for w in KEYWORDS[k]}, f"of type {'/'.join(kinds)}"
         )
@@ -125,10 +132,12 @@ class _Compiler:
         g = self.grammar
         properties, required = schema.get("properties", {}), schema.get("required", [])
         if not isinstance(properties, dict) or not isinstance(required, list):
-            raise RequestError("JSON schema: properties must be an object and required a list", "response_format")
+            raise RequestError("JSON schema: properties must be an object and required a list", FIELD)
         unknown = [name for name in required if name not in properties]
         if unknown:
-            raise RequestError(f"JSON schema: required {unknown[0]!r} is not among the properties", "response_format")
+            raise RequestError(f"JSON schema: required {unknown[0]!r} is not among the properties", FIELD)
+        if len(properties) > MAX_PROPERTIES:
+            raise RequestError(f"JSON schema: {len(properties)} properties; the limit is {MAX_PROPERTIES}", FIELD)
         extra = schema.get("additionalProperties", True)
         if not properties and extra is not False:
             return self._map(self.of(extra, depth + 1))
@@ -168,16 +177,14 @@ class _Compiler:
         parts = reference.split("/") if isinstance(reference, str) else []
         table = self.root.get(parts[1]) if len(parts) == 3 and parts[0] == "#" else None
         if not isinstance(table, dict) or parts[1] not in ("$defs", "definitions") or parts[2] not in table:
-            raise RequestError(f"JSON schema: $ref {reference!r:.60} does not lead into #/$defs", "response_format")
+            raise RequestError(f"JSON schema: $ref {reference!r:.60} does not lead into #/$defs", FIELD)
         if parts[2] in _references(table[parts[2]], table, set()):
-            raise RequestError(
-                f"JSON schema: the recursive $ref {reference!r:.60} is not implemented", "response_format"
-            )
+            raise RequestError(f"JSON schema: the recursive $ref {reference!r:.60} is not implemented", FIELD)
         return self.of(table[parts[2]], depth + 1)
 
     def _enum(self, values: object, _: int) -> Expr:
         if not isinstance(values, list) or not values:
-            raise RequestError("JSON schema: enum must be a list with entries", "response_format")
+            raise RequestError("JSON schema: enum must be a list with entries", FIELD)
         return self.grammar.either(*(self._const(value, 0) for value in values))
 
     def _const(self, value: object, _: int) -> Expr:
@@ -185,7 +192,7 @@ class _Compiler:
 
     def _any_of(self, choices: object, depth: int) -> Expr:
         if not isinstance(choices, list) or not choices:
-            raise RequestError("JSON schema: anyOf must be a list with entries", "response_format")
+            raise RequestError("JSON schema: anyOf must be a list with entries", FIELD)
         return self.grammar.either(*(self.of(choice, depth + 1) for choice in choices))
 
 
@@ -193,17 +200,15 @@ def _bounds(schema: dict[str, Any], low: str, high: str) -> tuple[int, int | Non
     least, most = schema.get(low, 0), schema.get(high)
     for name, value in ((low, least), (high, most)):
         if value is not None and (type(value) is not int or not 0 <= value <= MAX_REPEAT):
-            raise RequestError(
-                f"JSON schema: {name} must be from 0 to {MAX_REPEAT}, got {value!r:.40}", "response_format"
-            )
+            raise RequestError(f"JSON schema: {name} must be from 0 to {MAX_REPEAT}, got {value!r:.40}", FIELD)
     if most is not None and most < least:
-        raise RequestError(f"JSON schema: {low} {least} is above {high} {most}", "response_format")
+        raise RequestError(f"JSON schema: {low} {least} is above {high} {most}", FIELD)
     return least, most
 
 
 def _refuse(keywords: set[str], where: str) -> None:
     if keywords:
-        raise RequestError(f"JSON schema keyword {sorted(keywords)[0]!r} {where} is not implemented", "response_format")
+        raise RequestError(f"JSON schema keyword {sorted(keywords)[0]!r} {where} is not implemented", FIELD)
 
 
 def _references(schema: object, table: dict[str, Any], seen: set[str]) -> set[str]:

@@ -26,7 +26,10 @@ class GatedMlp:
         self.gate_up = by_input(*(weights[f"{named[n]}.weight"] for n in ("gate_proj", "up_proj")))
         biases = [weights.get(f"{named[n]}.bias") for n in ("gate_proj", "up_proj")]
         self.gate_up_bias = np.concatenate([b for b in biases if b is not None]) if biases[0] is not None else None
-        self.down, self.down_bias = by_input(weights[f"{named['down_proj']}.weight"]), weights.get(f"{named['down_proj']}.bias")
+        self.down, self.down_bias = (
+            by_input(weights[f"{named['down_proj']}.weight"]),
+            weights.get(f"{named['down_proj']}.bias"),
+        )
 
     def __call__(self, x: Floats) -> Floats:
         """(rows, hidden) → this rank's part of (rows, hidden)."""

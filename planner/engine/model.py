@@ -37,10 +37,6 @@ class Rank:
             self.attention.append(make_attention(weights, prefix + "self_attn.", config))
             self.mlp.append(make_mlp(weights, prefix, config, layer))
         self.norms = {n: w + np.float32(config.norm_offset) for n, w in weights.items() if n in _norm_names(config)}
-        for attention in self.attention:
-            if config.norm_offset and config.qk_norm and not config.mla:
-                attention.q_norm = attention.q_norm + np.float32(config.norm_offset)  # type: ignore[union-attr,operator]
-                attention.k_norm = attention.k_norm + np.float32(config.norm_offset)  # type: ignore[union-attr,operator]
 
     def embed(self, tokens: Indices) -> Floats:
         """Rows of the embedding; zero for tokens of other ranks."""

@@ -10,7 +10,7 @@ from planner.formats.arrays import Floats
 def rms_norm(x: Floats, weight: Floats, eps: float) -> Floats:
     """`x` (…, d) over its root mean square, times `weight` (d,). arXiv 1910.07467."""
     mean_square = np.einsum("...d,...d->...", x, x)[..., None] / np.float32(x.shape[-1])
-    return x * (weight / np.sqrt(mean_square + np.float32(eps)))
+    return np.asarray(x * (weight / np.sqrt(mean_square + np.float32(eps))), np.float32)
 
 
 def silu(x: Floats) -> Floats:
@@ -32,7 +32,7 @@ def sigmoid(x: Floats) -> Floats:
 def gelu_tanh(x: Floats) -> Floats:
     """The tanh form of GELU. arXiv 1606.08415."""
     inner = np.float32(0.7978845608028654) * (x + np.float32(0.044715) * x * x * x)
-    return np.float32(0.5) * x * (1 + np.tanh(inner))
+    return np.asarray(np.float32(0.5) * x * (1 + np.tanh(inner)), np.float32)
 
 
 def exponentials(x: Floats) -> Floats:
@@ -53,7 +53,7 @@ def softmax(x: Floats) -> Floats:
 
 def softcap(x: Floats, cap: float | None) -> Floats:
     """cap · tanh(x / cap); `x` itself without a cap."""
-    return x if cap is None else np.float32(cap) * np.tanh(x / np.float32(cap))
+    return x if cap is None else np.asarray(np.float32(cap) * np.tanh(x / np.float32(cap)), np.float32)
 
 
 def linear(x: Floats, weight: Floats, bias: Floats | None = None) -> Floats:

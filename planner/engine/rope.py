@@ -38,11 +38,11 @@ class Rope:
     def frequencies(self) -> Floats:
         """Radians per position, (dim/2,)."""
         exponent = np.arange(0, self.dim, 2, dtype=np.float32) / np.float32(self.dim)
-        plain = (1.0 / np.float32(self.theta) ** exponent).astype(np.float32)
+        plain: Floats = np.asarray(1.0 / np.float32(self.theta) ** exponent, np.float32)
         if self.factors:
-            return plain / np.asarray(self.factors, np.float32)
+            return np.asarray(plain / np.asarray(self.factors), np.float32)
         if self.kind == "linear":
-            return plain / np.float32(self.factor)
+            return np.asarray(plain / self.factor, np.float32)
         if self.kind == "llama3":
             return self._llama3(plain)
         return self._yarn(plain) if self.kind == "yarn" else plain
@@ -63,7 +63,7 @@ class Rope:
         turns = length * plain / (2 * math.pi)
         smooth = (turns - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
         smooth = np.clip(smooth, 0.0, 1.0)
-        return ((1 - smooth) * plain / self.factor + smooth * plain).astype(np.float32)
+        return np.asarray((1 - smooth) * plain / self.factor + smooth * plain, np.float32)
 
     def _yarn(self, plain: Floats) -> Floats:
         def index_of(turns: float) -> float:
@@ -73,7 +73,7 @@ class Rope:
         low = max(math.floor(index_of(self.beta_fast)), 0)
         high = min(math.ceil(index_of(self.beta_slow)), self.dim - 1)
         ramp = np.clip((np.arange(self.dim // 2) - low) / max(high - low, 0.001), 0, 1)
-        return (plain / self.factor * ramp + plain * (1 - ramp)).astype(np.float32)
+        return np.asarray(plain / self.factor * ramp + plain * (1 - ramp), np.float32)
 
 
 def yarn_mscale(factor: float, mscale: float) -> float:

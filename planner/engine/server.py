@@ -120,9 +120,14 @@ class ApiHandler(Handler):
 
     def _whole(self, reply: Reply, ticket: Ticket) -> None:
         text: list[str] = []
+        look = time.monotonic() + POLL_S
         while True:
             output = self._next(ticket)
             text.append(output.text)
+            if time.monotonic() > look:
+                if self.client_left():
+                    raise ConnectionError("the client has left")
+                look = time.monotonic() + POLL_S
             if output.finish_reason is not None:
                 self.reply_json(200, reply.whole("".join(text), output.finish_reason, _usage(output)))
                 return

@@ -84,15 +84,22 @@ class SafetensorsSource:
     def __init__(self, directory: Path, quantization: dict[str, Any] | None) -> None:
         self._readers: list[FileReader] = []
         self._tensors: dict[str, tuple[FileReader, TensorInfo]] = {}
-        for path in _shards(directory):
+        self._read_packed, self._packed_parts = _packing(quantization, self._raw)
+        self._block = _fp8_block(quantization)
+        try:
+            self._open(_shards(directory))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, paths: list[Path]) -> None:
+        for path in paths:
             reader = FileReader(path)
             self._readers.append(reader)
             for name, info in read_header(reader).tensors.items():
                 if name in self._tensors:
                     raise FormatError(f"tensor {name} is in two files")
                 self._tensors[name] = (reader, info)
-        self._read_packed, self._packed_parts = _packing(quantization, self._raw)
-        self._block = _fp8_block(quantization)
 
     def names(self) -> set[str]:
         parts = {part for name in self._packed() for part in self._parts_of(name)}

@@ -37,3 +37,6 @@ class Workload:
     concurrency: int
     arrival: Arrival = "closed_loop"
     request_rate: float | None = None
+    same_lengths: bool = False
+    """Every answer has `output_tokens` exactly. Clients of a closed loop then stay in step: those whose
+    prompts went through one step end together and send again together."""

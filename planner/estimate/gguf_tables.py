@@ -13,7 +13,7 @@ from planner.estimate.gguf import TOWERS, gguf_tensor_types
 from planner.estimate.identity import remembered
 from planner.estimate.tensors import tensors
 from planner.spec.gguf import GgufMix, GgufMixRules
-from planner.spec.model import ModelSpec
+from planner.spec.model import ModelSpec, StoredBytes
 from planner.spec.quantization import GgufType, QuantizationFormat
 
 TOKEN_ROLES = ("token_embd", "per_layer_embedding")
@@ -50,12 +50,18 @@ def _tables() -> tuple[dict[str, GgufMix], GgufMixRules, dict[str, GgufType]]:
 
 
 @remembered
-def layer_bytes(model: ModelSpec, quant: QuantizationFormat, file_bytes: int | None) -> LayerBytes:
+def layer_bytes(
+    model: ModelSpec, quant: QuantizationFormat, file_bytes: int | None, stored: StoredBytes | None = None
+) -> LayerBytes:
     """Bytes of `model` as a GGUF file of `quant`, by layer.
 
     `file_bytes` is a published file's size: tensors are scaled to it, for files that follow a mix of
-    their own. Raises CatalogError for a GGUF format without a mix.
+    their own. `stored` is what the file's header says: nothing is estimated then. Raises
+    CatalogError for a GGUF format without a mix.
     """
+    if stored is not None and quant.kind == "gguf" and len(stored.layers) == model.n_layers:
+        head = stored.output + stored.other + (stored.embedding if model.tie_word_embeddings else 0)
+        return LayerBytes(stored.layers, head, stored.embedding, stored.towers)
     layers = [0.0] * model.n_layers
     output = embedding = 0.0
     tied = model.tie_word_embeddings

@@ -18,9 +18,9 @@ from planner.estimate.overheads.host import system_bytes
 from planner.estimate.weights import TGI, stage_layers, vllm_rules, weight_bytes
 from planner.spec.base import FigureBasis
 from planner.spec.engine import EngineRelease
-from planner.spec.model import Checkpoint, ModelSpec
+from planner.spec.model import Checkpoint, ModelSpec, StoredBytes
 from planner.spec.quantization import QuantizationFormat
-from planner.units import gib
+from planner.units import ceil_div, gib
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,8 @@ def _weights(
     is_tgi: bool,
     sm: int | None,
 ) -> int:
+    if quant.kind == "gguf" and checkpoint is not None and checkpoint.stored is not None:
+        return _stored_share(model, checkpoint.stored, tp, pp, stage)
     return weight_bytes(
         model,
         quant,
@@ -153,6 +155,16 @@ def _weights(
         group_size=checkpoint.group_size if checkpoint else None,
         unquantized=(checkpoint.unquantized or None) if checkpoint else None,
     )
+
+
+def _stored_share(model: ModelSpec, stored: StoredBytes, tp: int, pp: int, stage: int) -> int:
+    """One device's share of a GGUF whose header was read: its stage's tensors, split evenly."""
+    size = sum(stored.layers[i] for i in stage_layers(model.n_layers, pp, stage)) + stored.towers
+    if stage == 0 or (stage == pp - 1 and model.tie_word_embeddings):
+        size += stored.embedding
+    if stage == pp - 1:
+        size += stored.output + stored.other
+    return ceil_div(size, tp)
 
 
 @remembered

@@ -20,7 +20,7 @@ from planner.estimate.layer_split import Load, Placement, Shape, even_split, hos
 from planner.estimate.memory_budget import Fit, coefficients, device_total, fitted_basis
 from planner.estimate.overheads.host import metal_bytes, system_bytes
 from planner.estimate.overheads.llamacpp import compute_buffer_bytes, host_buffer_bytes, output_buffer_bytes
-from planner.spec.model import ModelSpec
+from planner.spec.model import ModelSpec, StoredBytes
 from planner.spec.plan import LedgerRow, MemoryLedger
 from planner.spec.quantization import QuantizationFormat
 from planner.units import MIB, gib
@@ -121,6 +121,7 @@ def shape_of(d: Deployment) -> Shape:
         d.model,
         d.quantization,
         d.checkpoint.size_bytes if d.checkpoint and d.quantization.kind == "gguf" else None,
+        d.checkpoint.stored if d.checkpoint and d.quantization.kind == "gguf" else None,
         d.kv_format.bits / 8,
         context,
         parallel,
@@ -135,6 +136,7 @@ def _shape(
     model: ModelSpec,
     quant: QuantizationFormat,
     file_bytes: int | None,
+    stored: StoredBytes | None,
     itemsize: float,
     context: int,
     parallel: int,
@@ -142,7 +144,7 @@ def _shape(
     flash: bool,
     tower_bytes: int,
 ) -> Shape:
-    sizes = layer_bytes(model, quant, file_bytes)
+    sizes = layer_bytes(model, quant, file_bytes, stored)
     kv = _kv_by_layer(model, context, parallel, n_ubatch, itemsize)
     buffer = partial(compute_buffer_bytes, model, cells=context, n_ubatch=n_ubatch, flash_attention=flash)
     return Shape(

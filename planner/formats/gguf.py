@@ -120,7 +120,8 @@ def _placed(entries: list[GgufTensor], start: int, alignment: int, size: int) ->
             raise FormatError(f"GGUF: tensor {t.name[:80]!r} starts at {t.offset}, not a multiple of {alignment}")
         if start + t.offset + t.n_bytes > size:
             raise FormatError(
-                f"GGUF: tensor {t.name[:80]!r} ends at byte {start + t.offset + t.n_bytes}, the file at {size} (truncated)"
+                f"GGUF: tensor {t.name[:80]!r} ends at byte {start + t.offset + t.n_bytes}, the file at {size}"
+                " (truncated)"
             )
         tensors[t.name] = GgufTensor(t.name, t.type, t.shape, start + t.offset, t.n_bytes)
     end = start

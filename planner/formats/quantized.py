@@ -43,7 +43,7 @@ def _half(columns: Bytes) -> Floats:
 def _nibbles(packed: Bytes, group: int) -> Bytes:
     """(n, bytes) → (n, 2 × bytes): of each `group` bytes first all low nibbles, then all high ones."""
     grouped = packed.reshape(len(packed), -1, 1, group)
-    return ((grouped >> _LOW_HIGH[:, None]) & 15).reshape(len(packed), -1)
+    return np.asarray((grouped >> _LOW_HIGH[:, None]) & 15, np.uint8).reshape(len(packed), -1)
 
 
 def _bits(packed: Bytes) -> Bytes:
@@ -110,12 +110,21 @@ BLOCK_DECODERS: Final[dict[str, Callable[[Bytes], Floats]]] = {
 
 def dequantize_awq(qweight: Ints, qzeros: Ints, scales: Floats) -> Floats:
     """(out, in) from AWQ's qweight (in, out/8) int32, qzeros (in/group, out/8) int32, scales (in/group, out)."""
-    q, zeros = (_unpack_columns(np.asarray(a)) for a in (qweight, qzeros))
+    _check_packed("AWQ", qweight, qzeros, scales)
+    q, zeros = _unpack_columns(qweight), _unpack_columns(qzeros)
     rows, groups = q.shape[0], scales.shape[0]
     if zeros.shape != scales.shape or q.shape[1] != scales.shape[1] or not groups or rows % groups:
         raise FormatError(f"AWQ: qweight {qweight.shape}, qzeros {qzeros.shape}, scales {scales.shape} do not match")
     centred = q.reshape(groups, rows // groups, -1).astype(np.float32) - zeros[:, None, :]
     return np.ascontiguousarray((centred * scales[:, None, :]).reshape(rows, -1).T)
+
+
+def _check_packed(method: str, qweight: Ints, qzeros: Ints, scales: Floats) -> None:
+    for name, packed in (("qweight", qweight), ("qzeros", qzeros)):
+        if packed.dtype != np.int32 or packed.ndim != 2:
+            raise FormatError(f"{method}: {name} must be a matrix of int32, it is {packed.dtype} {packed.shape}")
+    if scales.ndim != 2 or scales.dtype != np.float32:
+        raise FormatError(f"{method}: scales must be a matrix of floats, they are {scales.dtype} {scales.shape}")
 
 
 def _unpack_columns(packed: Ints) -> Ints:
@@ -132,6 +141,7 @@ def dequantize_gptq(
     `g_idx` (in,) is each input row's group; without it groups are consecutive. `zero_offset` is 1 in checkpoint
     format v1, which stores zero points less one, and 0 in v2. `bits` is 2, 4 or 8.
     """
+    _check_packed("GPTQ", qweight, qzeros, scales)
     shifts = np.arange(0, 32, bits, dtype=np.uint32)
     mask = (1 << bits) - 1
     out = qweight.shape[1]
@@ -140,7 +150,7 @@ def dequantize_gptq(
     rows, groups = q.shape[0], scales.shape[0]
     if zeros.shape != scales.shape or out != scales.shape[1] or not groups or (g_idx is None and rows % groups):
         raise FormatError(f"GPTQ: qweight {qweight.shape}, qzeros {qzeros.shape}, scales {scales.shape} do not match")
-    group = np.arange(rows) // (rows // groups) if g_idx is None else np.asarray(g_idx)
+    group = np.arange(rows) // (rows // groups) if g_idx is None else np.asarray(g_idx).astype(np.int64)
     if group.shape != (rows,) or group.min(initial=0) < 0 or group.max(initial=0) >= groups:
         raise FormatError(f"GPTQ: g_idx must give one of {groups} groups for each of {rows} rows")
     zeros = ((zeros + zero_offset) & mask).astype(np.float32)

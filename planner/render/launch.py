@@ -138,17 +138,25 @@ def find_image(configuration: Configuration, resolved: Resolved) -> Image | None
     return platform_image or (same[0] if same else None)
 
 
-def why_no_container(plan: Plan) -> str | None:
-    """Why this plan cannot run in a container of ours; None when it can."""
+def why_no_image(plan: Plan) -> str | None:
+    """Why no image of ours runs this plan, on however many nodes; None when one does."""
     configuration, resolved = plan.best, plan.resolved
-    choice, machine = configuration.engine, resolved.machine
+    choice = configuration.engine
     if choice.platform == "metal":
         return "a container on macOS has no access to the GPU: run Ollama natively (target ollama)"
     if choice.name not in _BUILDERS:
         return f"{choice.name} has its own targets; none of them is this one"
     if find_image(configuration, resolved) is None:
         return f"no image of {choice.name} {choice.version} for {choice.platform} is known"
-    per_replica = configuration.parallelism.devices_per_replica
+    return None
+
+
+def why_no_container(plan: Plan) -> str | None:
+    """Why this plan cannot run in one container of ours per replica; None when it can."""
+    reason = why_no_image(plan)
+    if reason is not None:
+        return reason
+    machine, per_replica = plan.resolved.machine, plan.best.parallelism.devices_per_replica
     if machine.accelerator is not None and per_replica > machine.devices_per_node:
         return (
             f"one replica takes {per_replica} devices and a node has {machine.devices_per_node}: "

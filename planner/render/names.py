@@ -25,3 +25,12 @@ def has_fixed_tag(reference: str) -> bool:
         return True
     _, colon, tag = PurePosixPath(reference).name.partition(":")
     return bool(colon) and tag not in ("", "latest", "main", "master", "nightly", "edge", "stable", "rocm")
+
+
+def split_reference(reference: str) -> tuple[str, str, str]:
+    """(repository, tag, digest) of an image reference; what it lacks is empty."""
+    rest, _, digest = reference.partition("@")
+    colon = rest.rfind(":")
+    if colon <= rest.rfind("/"):
+        return rest, "", digest
+    return rest[:colon], rest[colon + 1 :], digest

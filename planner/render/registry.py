@@ -1,7 +1,7 @@
 """The registry of targets: what can be rendered, for which plans, and by which function.
 
 A target is one small module under `artifacts/` that ends with a `Target`; adding one is that module,
-its templates and its line in `all_targets`.
+its templates and its name in `_MODULES`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from planner.errors import UnknownNameError, UsageError
@@ -39,13 +40,18 @@ class Target:
         return self.refuses(plan)
 
 
+_MODULES = (
+    *("docker", "compose", "kubernetes", "helm", "ollama"),
+    *("kustomize", "hpa", "keda", "kserve", "openshift"),
+    *("lock", "readme", "bench"),
+)
+"""In the order of the documentation; those that are always written last."""
+
+
 @cache
 def all_targets() -> tuple[Target, ...]:
     """Every target, those that are always written last."""
-    from planner.render.artifacts import bench, compose, docker, helm, kubernetes, lock, ollama, readme
-
-    modules = (docker, compose, kubernetes, helm, ollama, lock, readme, bench)
-    return tuple(module.TARGET for module in modules)
+    return tuple(import_module(f"planner.render.artifacts.{name}").TARGET for name in _MODULES)
 
 
 def select(plan: Plan, slugs: Sequence[str] | None = None) -> tuple[Target, ...]:

@@ -99,7 +99,8 @@ class Catalog:
         from planner.spec.hardware import Instance
 
         rows = self._connection.execute(
-            "SELECT id, body FROM entry WHERE kind = 'instance' AND json_extract(body, '$.accelerator') = ? ORDER BY id",
+            "SELECT id, body FROM entry WHERE kind = 'instance' AND json_extract(body, '$.accelerator') = ?"
+            " ORDER BY id",
             (accelerator,),
         )
         return tuple(self._parsed("instance", identifier, body, Instance) for identifier, body in rows)

@@ -188,11 +188,15 @@ def _reconciled(model: ModelSpec, facts: Sequence[TensorFact], said: list[str]) 
             extra += fact.elements
     missing = sorted(set(range(model.n_layers)) - layers)
     if missing:
-        raise FormatError(f"the headers hold no tensors of layer {missing[0]} of {model.n_layers} (incomplete download?)")
+        raise FormatError(
+            f"the headers hold no tensors of layer {missing[0]} of {model.n_layers} (incomplete download?)"
+        )
     changes: dict[str, object] = {}
     blocks: list[Block] = []
     if embedding is not None and embedding[0] != model.vocab_size:
-        said.append(f"config.json says {model.vocab_size:,} tokens, the embedding holds {embedding[0]:,}: the latter used")
+        said.append(
+            f"config.json says {model.vocab_size:,} tokens, the embedding holds {embedding[0]:,}: the latter used"
+        )
         changes["vocab_size"] = embedding[0]
     if head is None and not model.tie_word_embeddings:
         changes["tie_word_embeddings"] = True

@@ -178,7 +178,7 @@ def _plan(c: Config, layer: _Layer, kind: str, hidden: int, said: list[str]) -> 
     else:
         extra += [("shared", shape[0], shape[1]) for shape in layer.shared.values()]
         if layer.router is not None:
-            extra.append(("router", *layer.router[:2]))
+            extra.append(("router", layer.router[0], prod(layer.router[1:])))
     dense = _dense(layer.dense, hidden)
     if dense is not None:
         ffns.append(dense)
@@ -207,7 +207,9 @@ def _attention(c: Config, layer: _Layer, kind: str, hidden: int, said: list[str]
         gated_query = q_rows == 2 * heads * d
         if k_rows != kv_heads * d and k_rows % d == 0:
             kv_heads = k_rows // d
-            said.append(f"the config says {base.kv_heads} KV heads, the key projection holds {kv_heads}: the latter used")
+            said.append(
+                f"the config says {base.kv_heads} KV heads, the key projection holds {kv_heads}: the latter used"
+            )
         if not gated_query and q_rows != heads * d and q_rows % d == 0:
             heads = q_rows // d
     window = c.opt_int("sliding_window") if kind in ("sliding_attention", "sliding", "local") else None

@@ -84,7 +84,9 @@ def model_of_gguf(
         model = to_model(c, derive(c, _hf_names(facts), arch), id=id, provenance=provenance)
     quantization = _quantization(catalog, metadata, facts, said)
     prefix = "blk."
-    blocks = {int(f.name.split(".")[1]) for f in facts if f.name.startswith(prefix) and f.name.split(".")[1].isdecimal()}
+    blocks = {
+        int(f.name.split(".")[1]) for f in facts if f.name.startswith(prefix) and f.name.split(".")[1].isdecimal()
+    }
     missing = sorted(set(range(model.n_layers)) - blocks)
     if missing:
         raise FormatError(f"{id[:80]}: no tensors of layer {missing[0]} of {model.n_layers} (a part is missing?)")
@@ -155,9 +157,8 @@ def config_of(metadata: Mapping[str, Any], facts: Sequence[TensorFact], arch: st
         }
     if arch == "glm4moe":
         config["use_qk_norm"] = "blk.0.attn_q_norm.weight" in shapes
-    if isinstance(heads, list) or isinstance(kv, list):
-        if len({*(heads if isinstance(heads, list) else ()), 0} - {0}) > 1 or _varies(kv):
-            config["model_type"] = f"{arch} with unlike layers"
+    if _varies(heads) or _varies(kv):
+        config["model_type"] = f"{arch} with unlike layers"
     return {name: value for name, value in config.items() if value is not None}
 
 
@@ -188,9 +189,7 @@ def _hf_names(facts: Sequence[TensorFact]) -> tuple[TensorFact, ...]:
     return tuple(renamed)
 
 
-def _quantization(
-    catalog: Catalog, metadata: Mapping[str, Any], facts: Sequence[TensorFact], said: list[str]
-) -> str:
+def _quantization(catalog: Catalog, metadata: Mapping[str, Any], facts: Sequence[TensorFact], said: list[str]) -> str:
     """The file type's format: by its number, else by the type that holds most bytes."""
     mixes = {row["number"]: row["file_type"] for row in catalog.document("quantization")["mixes"]}
     formats = {f.gguf_file_type: f.id for f in catalog.formats() if f.gguf_file_type}

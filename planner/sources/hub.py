@@ -47,7 +47,7 @@ def resolve(catalog: Catalog, name: str, base: Resolve, *, offline: bool = False
     """
     match = NAME.fullmatch(name)
     if match is None:
-        raise UsageError(f"{ascii(name[:60])} is not a Hub id; e.g. org/model, org/model@revision, org/model:Q4_K_M")
+        raise UsageError(f"{name[:60]!a} is not a Hub id; e.g. org/model, org/model@revision, org/model:Q4_K_M")
     repo, revision, kind = match["repo"], match["revision"], match["kind"]
     if offline or network.offline():
         return _without_network(catalog, repo, revision, kind, base, "offline")
@@ -86,7 +86,8 @@ def _refusal(repo: str, status: int) -> str:
     page = f"{endpoint()}/{repo}"
     if not _token():
         return f"{repo} is gated or private: accept its licence at {page} and set HF_TOKEN to a token that may read it"
-    return f"{_host()} refused the token in HF_TOKEN for {repo} ({status}): accept the licence at {page}, or use another token"
+    asked = f"accept the licence at {page}, or use another token"
+    return f"{_host()} refused the token in HF_TOKEN for {repo} ({status}): {asked}"
 
 
 def _without_network(
@@ -129,7 +130,7 @@ def repo_facts(repo: str, revision: str | None = None, kind: str | None = None) 
         "commit": commit,
         "gated": bool(info.gated),
         "license": card.get("license") if isinstance(card.get("license"), str) else None,
-        **_contents(_Files(repo, commit, sizes), kind),
+        **_contents(CommitFiles(repo, commit, sizes), kind),
     }
     cached.remember("hub-repo", endpoint(), repo, commit, kind or "", value=facts)
     return facts
@@ -179,7 +180,7 @@ def _first_line(error: Exception) -> str:
     return (lines[0] if lines else type(error).__name__)[:160]
 
 
-class _Files:
+class CommitFiles:
     """Files of one commit, read by range."""
 
     def __init__(self, repo: str, commit: str, sizes: dict[str, int | None]) -> None:
@@ -204,7 +205,7 @@ class _Files:
         return network.HttpFile(self.url(name), headers=self._headers, piece=piece, size=self.sizes.get(name))
 
 
-def _contents(files: _Files, kind: str | None) -> dict[str, Any]:
+def _contents(files: CommitFiles, kind: str | None) -> dict[str, Any]:
     """Config and tensors of what the repository holds: safetensors, an adapter, or GGUF files."""
     from planner.sources.checkpoint import MAX_CONFIG_BYTES, parse_json
 
@@ -221,7 +222,7 @@ def _contents(files: _Files, kind: str | None) -> dict[str, Any]:
     raise UsageError(f"{files.repo} holds neither config.json nor GGUF files: it is no model we can plan for")
 
 
-def _weight_names(files: _Files) -> list[str]:
+def _weight_names(files: CommitFiles) -> list[str]:
     from planner.sources.local import MAX_INDEX_BYTES, index_files
 
     index = "model.safetensors.index.json"
@@ -235,7 +236,7 @@ def _weight_names(files: _Files) -> list[str]:
     return [n for n in found if not n.startswith("consolidated")] or found
 
 
-def _tensors(files: _Files, names: list[str]) -> dict[str, Any]:
+def _tensors(files: CommitFiles, names: list[str]) -> dict[str, Any]:
     """Headers of `names`, several at a time."""
     from concurrent.futures import ThreadPoolExecutor
 
@@ -257,7 +258,7 @@ def _tensors(files: _Files, names: list[str]) -> dict[str, Any]:
     return {"size_bytes": sum(size for size, _ in found), "tensors": [row for _, rows in found for row in rows]}
 
 
-def _gguf(files: _Files, ggufs: list[str], kind: str | None) -> dict[str, Any]:
+def _gguf(files: CommitFiles, ggufs: list[str], kind: str | None) -> dict[str, Any]:
     """The GGUF of type `kind` (all its parts), or the preferred one."""
     from planner.formats.gguf import read_header
     from planner.sources.gguf_model import compact

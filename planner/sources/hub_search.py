@@ -83,7 +83,7 @@ def _opened(catalog: Catalog, repo: str) -> list[Checkpoint]:
         return _gguf_rows(catalog, ggufs, common)
     if "config.json" not in sizes:
         return []
-    config = parse_json(hub._Files(repo, commit, sizes).read("config.json", MAX_CONFIG_BYTES), "config.json")
+    config = parse_json(hub.CommitFiles(repo, commit, sizes).read("config.json", MAX_CONFIG_BYTES), "config.json")
     no_tensors: list[TensorFact] = []
     model = model_of(config, no_tensors, id=repo, repo=repo, provenance=provenance, size_bytes=None)
     weights = [size for n, size in sizes.items() if n.endswith(".safetensors") and not n.startswith("consolidated")]

@@ -169,9 +169,7 @@ def _from_gguf(catalog: Catalog, path: Path, named: str) -> ModelSpec:
     metadata, facts, size = read_gguf(paths)
     first = named[: len(named) - len(path.name)] + paths[0].name if named.endswith(path.name) else named
     checkpoint = {"repo": first, "file": paths[0].name}
-    return model_of_gguf(
-        catalog, metadata, facts, id=first, checkpoint=checkpoint, provenance=_GGUF, size_bytes=size
-    )
+    return model_of_gguf(catalog, metadata, facts, id=first, checkpoint=checkpoint, provenance=_GGUF, size_bytes=size)
 
 
 def gguf_parts(path: Path) -> list[Path]:

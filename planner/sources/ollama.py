@@ -66,7 +66,7 @@ def resolve(catalog: Catalog, name: str, *, offline: bool = False) -> tuple[Mode
     """
     match = _NAME.fullmatch(name)
     if match is None or len(name) > 200:
-        raise UsageError(f"{ascii(name[:60])} is not an Ollama name; e.g. ollama:llama3.1:8b")
+        raise UsageError(f"{name[:60]!a} is not an Ollama name; e.g. ollama:llama3.1:8b")
     space, short, tag = match["space"] or "library", match["name"], match["tag"] or "latest"
     shown = f"{short}:{tag}" if space == "library" else f"{space}/{short}:{tag}"
     manifest = store_folder() / "manifests" / DEFAULT_HOST / space / short / tag
@@ -78,7 +78,9 @@ def resolve(catalog: Catalog, name: str, *, offline: bool = False) -> tuple[Mode
         image, metadata, facts = _fetched(space, short, tag, shown)
     except network.RefusedError as error:
         if error.status == 404:
-            raise UnknownNameError("Ollama tag", shown, catalog.names("model"), "the registry has no such tag") from None
+            raise UnknownNameError(
+                "Ollama tag", shown, catalog.names("model"), "the registry has no such tag"
+            ) from None
         if error.status in (401, 403):
             raise UsageError(f"the Ollama registry refuses {shown} ({error.status}): it is private or gone") from None
         return _without_network(catalog, space, short, tag, shown, str(error))
@@ -92,9 +94,7 @@ def _said(image: Image, default_tag: bool) -> str:
     return f"Ollama tag {image.tag}{default} is {image.quantization or 'a GGUF'} at manifest {image.digest[:19]}"
 
 
-def _without_network(
-    catalog: Catalog, space: str, name: str, tag: str, shown: str, why: str
-) -> tuple[ModelSpec, str]:
+def _without_network(catalog: Catalog, space: str, name: str, tag: str, shown: str, why: str) -> tuple[ModelSpec, str]:
     """What was seen before, else the catalog's model of that name."""
     digest = cached.recall("ollama-tag", _registry(), space, name, tag)
     entry = cached.recall("ollama-image", digest) if isinstance(digest, str) else None
@@ -145,7 +145,7 @@ def _layers(raw: bytes, shown: str) -> tuple[dict[str, tuple[str, int]], tuple[s
     try:
         manifest = json.loads(raw)
         rows = manifest["layers"]
-        found = {}
+        found: dict[str, tuple[str, int]] = {}
         for row in rows[: MAX_LAYERS + 1]:
             found.setdefault(str(row["mediaType"]).removeprefix(_LAYER), (row["digest"], row["size"]))
         config = (manifest["config"]["digest"], manifest["config"]["size"]) if "config" in manifest else None
@@ -221,7 +221,13 @@ def _model(catalog: Catalog, image: Image, metadata: dict[str, Any], facts: list
     )
     checkpoint = {"ollama_tag": image.tag, "revision": image.digest, "file": image.model_digest}
     model = model_of_gguf(
-        catalog, metadata, facts, id=image.tag, checkpoint=checkpoint, provenance=provenance, size_bytes=image.model_bytes
+        catalog,
+        metadata,
+        facts,
+        id=image.tag,
+        checkpoint=checkpoint,
+        provenance=provenance,
+        size_bytes=image.model_bytes,
     )
     stops = image.parameters.get("stop", ())
     stops = (stops,) if isinstance(stops, str) else tuple(s for s in stops if isinstance(s, str))
@@ -273,7 +279,9 @@ def from_manifest_file(catalog: Catalog, path: Path) -> ModelSpec:
         if not found.is_file():
             raise FormatError(f"{shown}: the blob {digest[:19]} is missing (pull the model again)")
         if found.stat().st_size != size:
-            raise FormatError(f"{shown}: the blob {digest[:19]} has {found.stat().st_size} bytes, the manifest says {size}")
+            raise FormatError(
+                f"{shown}: the blob {digest[:19]} has {found.stat().st_size} bytes, the manifest says {size}"
+            )
         return found
 
     def small(digest: str, size: int) -> bytes:

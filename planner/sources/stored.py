@@ -36,7 +36,9 @@ class Place(NamedTuple):
     rest: str
 
 
-_LAYER: Final = re.compile(r"(?P<prefix>(?:^|.*?\.)(?:layers|h|blk|blocks|block|layer)\.)(?P<index>\d{1,5})\.(?P<rest>.+)")
+_LAYER: Final = re.compile(
+    r"(?P<prefix>(?:^|.*?\.)(?:layers|h|blk|blocks|block|layer)\.)(?P<index>\d{1,5})\.(?P<rest>.+)"
+)
 _TOWER: Final = re.compile(
     r"(?:^|[._])(?:vision|visual|vit|image_newline|audio|clip|siglip|speech|multi_modal_projector|mm_projector|"
     r"mm|connector|patch_merger|img_projection|aligner|sam_model)(?:[._]|$)|^v\.|^a\."
@@ -131,7 +133,10 @@ def logical(facts: Sequence[TensorFact], bits: int = 4) -> tuple[TensorFact, ...
         if leaf == "qweight" and len(shape) == 2:
             gptq = f"{stem}.g_idx" in names
             shape = (shape[1], shape[0] * 32 // bits) if gptq else (shape[1] * 32 // bits, shape[0])
-        elif (leaf == "weight_packed" or (leaf == "weight" and f"{stem}.scales" in names)) and fact.dtype in ("I32", "U32"):
+        elif (leaf == "weight_packed" or (leaf == "weight" and f"{stem}.scales" in names)) and fact.dtype in (
+            "I32",
+            "U32",
+        ):
             shape = (*shape[:-1], shape[-1] * 32 // bits)
         elif fact.dtype == "U8" and leaf in ("weight", "weight_packed"):
             shape = (*shape[:-1], shape[-1] * 2)

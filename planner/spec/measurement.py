@@ -56,6 +56,8 @@ class SpeedRow(Measured):
     output_tokens: int
     context_tokens: int = 0
     step_tokens: int
+    same_lengths: bool = False
+    """Closed loops: every answer had `output_tokens` exactly."""
 
     @property
     def lengths(self) -> str:
@@ -66,8 +68,9 @@ class SpeedRow(Measured):
 class MemoryRow(Measured):
     """An amount of memory on one device, or a size of a file; limits are 0 where nobody said them.
 
-    `total_gib` is what the driver reported as the device's total. `imatrix` and `what` say how a GGUF
-    file is to be read (`file`, or the `tensors` that a loader counts).
+    `total_gib` is what the driver reported as the device's total. `what` says how a size is to be read:
+    `file` or the `tensors` that a loader counts (GGUF), `device` for one device of a running engine. A
+    `buffers` figure is the sum of the `parts` that the log states for device number `device`.
     """
 
     total_gib: float = 0.0
@@ -78,7 +81,15 @@ class MemoryRow(Measured):
     eager: bool = False
     flash_attention: bool = True
     imatrix: bool = False
-    what: str = ""
+    what: Literal["device", "file", "tensors"]
+    parts: str = ""
+    """`weights+kv+compute`, or what of it was logged."""
+    device: int = 0
+    gpu_layers: int = -1
+    """Layers on devices, the output counted as one; all when negative."""
+    micro_batch: int = 0
+    exact_version: bool = True
+    """False where the source names a line (0.9.x) or a date instead of a release."""
     grade: Literal["A", "B"] = "A"
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from planner.errors import CatalogError
 from planner.spec.base import Spec
+from planner.validate.scored import UNFITTED
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
@@ -140,7 +141,7 @@ class Report:
                 continue
             if here.fitted.median > floor.median:
                 told.append(f"{floor.slice}: median {here.fitted.median:.1%} is above {floor.median:.1%}")
-            worst = max((e.median for e in here.held_out.values()), default=0.0)
+            worst = max((e.median for fold, e in here.held_out.items() if fold != UNFITTED), default=0.0)
             if floor.held_out_median is not None and worst > floor.held_out_median:
                 told.append(f"{floor.slice}: held-out median {worst:.1%} is above {floor.held_out_median:.1%}")
         return told

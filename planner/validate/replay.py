@@ -64,9 +64,14 @@ class Book:
         return held
 
     def release(self, row: Measured) -> EngineRelease:
-        """vLLM's nearest catalogued release; builds of the others are no versions that can be compared."""
+        """vLLM's nearest catalogued release, the newest for a build without a number.
+
+        Builds of the other engines are no versions that can be compared.
+        """
         releases = self.catalog.releases(FAMILIES.get(row.engine, row.engine))
-        return nearest_release(releases, row.engine_version) if row.engine == "vllm" else releases[0]
+        if row.engine == "vllm" and row.engine_version[:1].isdigit():
+            return nearest_release(releases, row.engine_version)
+        return releases[0]
 
     def machine(self, row: Measured) -> Machine:
         """The row's devices in one node. Raises UnknownNameError for a device that nobody catalogued."""
@@ -137,7 +142,7 @@ class Replay:
 
 def workload(row: SpeedRow) -> Workload:
     """The load that a closed-loop row ran under."""
-    return Workload(row.input_tokens, row.output_tokens, row.concurrency)
+    return Workload(row.input_tokens, row.output_tokens, row.concurrency, same_lengths=row.same_lengths)
 
 
 def batch_figure(

@@ -94,7 +94,7 @@ def score_speed(catalog: Catalog, rows: Iterable[SpeedRow], held_out: Iterable[H
             machine, d = book.machine(row), book.deployment(row)
             predicted, reason = replay.predict(row), ""
         except PlannerError as error:
-            scored.append(_unanswered(row, " ".join(str(error).split())))
+            scored.append(unanswered(row, " ".join(str(error).split())))
             continue
         metric = (SPEED_METRICS if row.load == "closed_loop" else BATCH_METRICS)[row.metric]
         low, high, _ = band(
@@ -110,6 +110,7 @@ def score_speed(catalog: Catalog, rows: Iterable[SpeedRow], held_out: Iterable[H
     return scored
 
 
-def _unanswered(row: SpeedRow | MemoryRow, reason: str) -> Scored:
+def unanswered(row: SpeedRow | MemoryRow, reason: str) -> Scored:
+    """A row that nothing could be said of, and why."""
     load = getattr(row, "load", "")
     return Scored(row, row.metric, load, "", "", "", False, row.value, 0.0, {}, None, reason)

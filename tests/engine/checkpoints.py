@@ -165,8 +165,10 @@ def save_gguf(path: Path, config: dict[str, Any], weights: dict[str, np.ndarray]
         _, _, layer, rest = stem.split(".", 3)
         if rest.endswith(("q_proj", "k_proj")):
             n = heads if rest.endswith("q_proj") else kv
-            value = value.reshape(n, 2, len(value) // n // 2, -1).swapaxes(1, 2).reshape(value.shape)
-        tensors[f"blk.{layer}.{names[rest]}.weight"] = value
+            paired = value.reshape(n, 2, len(value) // n // 2, -1).swapaxes(1, 2).reshape(value.shape)
+            tensors[f"blk.{layer}.{names[rest]}.weight"] = paired
+        else:
+            tensors[f"blk.{layer}.{names[rest]}.weight"] = value
     write_gguf(path, metadata, {n: (kind if v.ndim == 2 else "F32", v) for n, v in tensors.items()})
     return path
 

@@ -62,7 +62,7 @@ def test_sequences_in_one_batch_do_not_see_each_other(case: str, make_model: Mak
     model = make_model(case)
     prompts = [prompt(n, seed=n) for n in (37, 5, 18)]
     caches = model.paged_caches(32, 4)
-    tables = [list(range(0, 10)), list(range(20, 22)), list(range(10, 15))]
+    tables = [list(range(10)), list(range(20, 22)), list(range(10, 15))]
     chunks = [Chunk(p[:-1], 0, t) for p, t in zip(prompts, tables, strict=True)]
     model.forward(make_step(chunks, 4), caches)
     last = [Chunk(p[-1:], len(p) - 1, t) for p, t in zip(prompts, tables, strict=True)]

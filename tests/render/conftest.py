@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from planner.spec.base import Provenance
 from planner.spec.engine import Defaults, EngineRelease, Image, Lifecycle
@@ -41,6 +42,7 @@ from planner.spec.plan import (
 )
 from planner.spec.request import Request
 from planner.units import GIB
+from planner.validate import custom
 
 TOOLS = Path(sys.executable).parent
 """Console scripts of the validators are installed beside the interpreter."""
@@ -140,6 +142,11 @@ IMAGES: dict[tuple[str, str], dict[str, Any]] = {
 }
 VERSIONS = {"vllm": "0.33.0", "tgi": "3.3.7", "ollama": "0.33.0", "llamacpp": "b10488"}
 HEALTH = {"vllm": "/health", "tgi": "/health", "ollama": "/api/version", "llamacpp": "/health"}
+QUEUES = {
+    "vllm": "vllm:num_requests_waiting",
+    "tgi": "tgi_queue_size",
+    "llamacpp": "llamacpp:requests_deferred",
+}
 FLAGS = {
     ("vllm", ""): "0.33.flags.json",
     ("vllm", "gaudi"): "0.26.flags.json",
@@ -200,6 +207,8 @@ def build_release(engine: str, platform: str) -> EngineRelease:
         support=(),
         kv_flags=KV_FLAGS[engine],
         health_path=HEALTH[engine],
+        metrics_path="/metrics" if engine in QUEUES else None,
+        queue_metric=QUEUES.get(engine),
         flags_file=FLAGS.get((engine, platform), FLAGS.get((engine, ""))),
         provenance=SOURCE,
     )
@@ -492,3 +501,33 @@ def write_all(files: Mapping[str, str], folder: Path) -> Path:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
     return folder
+
+
+# --- Kubernetes objects of every kind -------------------------------------------------------------
+
+
+def _strictly(document: dict[str, Any]) -> None:
+    """Core objects by Kubernetes' schemas, custom ones by ours, the pods inside by Kubernetes' again."""
+    validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
+    if not custom.has_schema(document):
+        for version in ("1.28", "1.34", "1.37"):
+            validator.validate(document, version, strict=True)
+        return
+    assert custom.problems(document) == ()
+    for spec in custom.pods(document):
+        wrapped = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
+        validator.validate(wrapped, "1.34", strict=True)
+
+
+@pytest.fixture(scope="session")
+def objects_of() -> Callable[[str], dict[str, dict[str, Any]]]:
+    """`objects_of(text)` checks every document strictly and gives kind → object."""
+
+    def read(text: str) -> dict[str, dict[str, Any]]:
+        documents = [document for document in yaml.safe_load_all(text) if document]
+        for document in documents:
+            _strictly(document)
+            assert "namespace" not in document["metadata"]
+        return {document["kind"]: document for document in documents}
+
+    return read

@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import prod
@@ -116,11 +116,11 @@ class Workshop:
     """What tests build checkpoints with."""
 
     llama_config: dict[str, Any]
-    llama_tensors: Callable[..., dict[str, Any]] = staticmethod(llama_tensors)
-    safetensors: Callable[[Path, Tensors], int] = staticmethod(write_safetensors)
-    gguf: Callable[[Path, Mapping[str, Any], Tensors], int] = staticmethod(write_gguf)
-    safetensors_header: Callable[[Tensors], tuple[bytes, int]] = staticmethod(safetensors_header)
-    gguf_header: Callable[[Mapping[str, Any], Tensors], tuple[bytes, int]] = staticmethod(gguf_header)
+    llama_tensors = staticmethod(llama_tensors)
+    safetensors = staticmethod(write_safetensors)
+    gguf = staticmethod(write_gguf)
+    safetensors_header = staticmethod(safetensors_header)
+    gguf_header = staticmethod(gguf_header)
 
     @staticmethod
     def repo(files: dict[str, bytes | Path], **about: Any) -> Repo:
@@ -217,7 +217,7 @@ class _Handler(BaseHTTPRequestHandler):
             if fault is not None and fault.kind.isdecimal():
                 self._error(int(fault.kind), "a fault", fault.headers)
             elif path.startswith("/api/models"):
-                self._api(path)
+                self._api(path, fault)
             elif path.startswith("/v2/"):
                 self._registry(path, fault)
             elif path.startswith("/cdn/"):
@@ -229,7 +229,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     # -- the Hub
 
-    def _api(self, path: str) -> None:
+    def _api(self, path: str, fault: Fault | None) -> None:
         url, _, query = path.partition("?")
         if url == "/api/models":
             wanted = urllib.parse.parse_qs(query).get("filter", [])
@@ -243,7 +243,7 @@ class _Handler(BaseHTTPRequestHandler):
                                {"X-Error-Code": "RepoNotFound"})  # fmt: skip
         if match[2] not in (None, "main", repo.commit):
             return self._error(404, "Invalid rev id", {"X-Error-Code": "RevisionNotFound"})
-        return self._json(self._about(match[1], repo))
+        return self._json(self._about(match[1], repo), fault.kind if fault else "")
 
     def _about(self, name: str, repo: Repo) -> dict[str, Any]:
         sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in repo.files.items()}
@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
         etag = f'"{hashlib.sha256(match[3].encode()).hexdigest()}"'
         common = {"ETag": etag, "X-Repo-Commit": repo.commit, "Accept-Ranges": "bytes"}
         if match[3].endswith((".safetensors", ".gguf")):
-            port = self.server.server_address[1]
+            port = self.site.url.rpartition(":")[2]
             target = f"http://localhost:{port}/cdn/{match[1]}/{match[3]}"  # another host name: tokens stay here
             return self._send(302, b"", {**common, "Location": target, "X-Linked-Etag": etag})
         return self._ranged(content, common, fault)
@@ -285,7 +285,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(200, raw, {"Content-Type": "application/vnd.docker.distribution.manifest.v2+json"})
         if match and match[2] == "blobs" and match[3] in self.site.blobs:
             if isinstance(self.site.blobs[match[3]], Path):
-                port = self.server.server_address[1]
+                port = self.site.url.rpartition(":")[2]
                 return self._send(307, b"", {"Location": f"http://localhost:{port}/cdn/x/blob/{match[3]}"})
             return self._ranged(self.site.blobs[match[3]], {}, fault)
         body = {"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}
@@ -317,8 +317,8 @@ class _Handler(BaseHTTPRequestHandler):
             file.seek(offset)
             return file.read(length)
 
-    def _json(self, data: Any) -> None:
-        self._send(200, json.dumps(data).encode(), {"Content-Type": "application/json"})
+    def _json(self, data: Any, kind: str = "") -> None:
+        self._send(200, json.dumps(data).encode(), {"Content-Type": "application/json"}, kind)
 
     def _error(self, status: int, message: str, headers: dict[str, str]) -> None:
         body = json.dumps({"error": message}).encode()

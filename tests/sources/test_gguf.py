@@ -63,7 +63,8 @@ def without(*names: str, **more: tuple[int, ...]) -> Any:
     return lambda rows: {**{k: v for k, v in rows.items() if k not in names}, **more}
 
 
-def experts(*, n: int = 8, width: int = 256, **more: tuple[int, ...]) -> Any:
+def experts(**more: tuple[int, ...]) -> Any:
+    n, width = 8, 256
     return without(
         "ffn_gate", "ffn_up", "ffn_down", ffn_gate_inp=(n, H), ffn_gate_exps=(n, width, H), ffn_up_exps=(n, width, H),
         ffn_down_exps=(n, H, width), **more,
@@ -86,7 +87,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "qwen3": (metadata("qwen3"), tensors(layer=plus(**QK), tied=True), "qwen3"),
     "gemma2": (metadata("gemma2", attention__sliding_window=4096), tensors(layer=plus(**NORMS), tied=True), "gemma2"),
     "gemma3": (
-        metadata("gemma3", attention__sliding_window=1024), tensors(layer=plus(**NORMS, **QK), tied=True), "gemma3_text",
+        metadata("gemma3", attention__sliding_window=1024), tensors(layer=plus(**NORMS, **QK), tied=True),
+        "gemma3_text",
     ),
     "phi3": (
         metadata("phi3"),
@@ -101,8 +103,8 @@ ARCHITECTURES: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
     "gpt-oss": (
         metadata("gpt-oss", **MOE, attention__sliding_window=128),
         tensors(layer=lambda rows: plus(
-            **BIASES, attn_output__bias=(H,), attn_sinks=(HEADS,), ffn_gate_inp__bias=(8,), ffn_gate_exps__bias=(8, 256),
-            ffn_up_exps__bias=(8, 256), ffn_down_exps__bias=(8, H))(experts()(rows))),
+            **BIASES, attn_output__bias=(H,), attn_sinks=(HEADS,), ffn_gate_inp__bias=(8,),
+            ffn_gate_exps__bias=(8, 256), ffn_up_exps__bias=(8, 256), ffn_down_exps__bias=(8, H))(experts()(rows))),
         "gpt_oss",
     ),
     "deepseek2": (
@@ -142,9 +144,19 @@ def test_experts_and_windows_are_read(catalog: Catalog, workshop: Any, tmp_path:
         workshop.gguf(tmp_path / f"{name}.gguf", keys, rows)
     mixtral = at(catalog, tmp_path / "mixtral.gguf")
     assert active_parameters(mixtral) < parameter_count(mixtral) - LAYERS * 5 * 3 * 256 * H
-    windows = [m.window_tokens for g in at(catalog, tmp_path / "gpt-oss.gguf").layers for m in g.mixers if isinstance(m, Attention)]
+    windows = [
+        m.window_tokens
+        for g in at(catalog, tmp_path / "gpt-oss.gguf").layers
+        for m in g.mixers
+        if isinstance(m, Attention)
+    ]
     assert windows == [128, None]
-    windows = [m.window_tokens for g in at(catalog, tmp_path / "gemma3.gguf").layers for m in g.mixers if isinstance(m, Attention)]
+    windows = [
+        m.window_tokens
+        for g in at(catalog, tmp_path / "gemma3.gguf").layers
+        for m in g.mixers
+        if isinstance(m, Attention)
+    ]
     assert windows == [1024]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,9 @@ def test_a_fine_tune_matches_its_files_byte_for_byte(catalog: Catalog, workshop:
     assert model.assumptions == ()
 
 
-def test_llama_3_8b_with_its_real_shapes_has_its_published_size(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:
+def test_llama_3_8b_with_its_real_shapes_has_its_published_size(
+    catalog: Catalog, workshop: Any, tmp_path: Path
+) -> None:
     config = {**workshop.llama_config, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
               "num_key_value_heads": 8, "intermediate_size": 14336, "vocab_size": 128256}  # fmt: skip
     tensors = workshop.llama_tensors(32, 4096, 14336, 128256, 1024)
@@ -199,7 +202,9 @@ def _novel(workshop: Any, **changes: Any) -> dict[str, Any]:
 
 
 def _fused(tensors: dict[str, Any]) -> dict[str, Any]:
-    out = {k: v for k, v in tensors.items() if not any(n in k for n in ("q_proj", "k_proj", "v_proj", "gate_p", "up_p"))}
+    out = {
+        k: v for k, v in tensors.items() if not any(n in k for n in ("q_proj", "k_proj", "v_proj", "gate_p", "up_p"))
+    }
     for i in range(2):
         out[f"model.layers.{i}.self_attn.qkv_proj.weight"] = ("BF16", (128, 64))
         out[f"model.layers.{i}.mlp.gate_up_proj.weight"] = ("BF16", (256, 64))
@@ -223,7 +228,7 @@ def _experts(tensors: dict[str, Any], stacked: bool) -> dict[str, Any]:
     return out
 
 
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
     "plain": lambda t: t,
     "fused": _fused,
     "experts": lambda t: _experts(t, stacked=False),
@@ -250,11 +255,15 @@ VARIANTS = {
 def test_an_unknown_architecture_has_exact_weights(
     catalog: Catalog, workshop: Any, tmp_path: Path, variant: str
 ) -> None:
-    data = workshop.folder(tmp_path / "n", _novel(workshop, num_experts_per_tok=2), VARIANTS[variant](workshop.llama_tensors()))
+    data = workshop.folder(
+        tmp_path / "n", _novel(workshop, num_experts_per_tok=2), VARIANTS[variant](workshop.llama_tensors())
+    )
     model = at(catalog, tmp_path / "n")
     assert plain_bytes(catalog, model) == data
     assert parameter_count(model) == data // 2
-    assert model.assumptions[0].startswith("no reader for novel: weights are exact from the headers; KV assumed as 2 heads")
+    assert model.assumptions[0].startswith(
+        "no reader for novel: weights are exact from the headers; KV assumed as 2 heads"
+    )
 
 
 def test_the_kv_cache_of_an_unknown_architecture_follows_the_config(
@@ -308,6 +317,20 @@ def test_a_hostile_header_is_one_clear_error(
     with pytest.raises(FormatError, match=message) as caught:
         at(catalog, tmp_path)
     assert "model.safetensors" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_million_tensors_are_refused_within_bounded_memory(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:
+    rows = ",".join(f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(1_000_000))
+    raw = f"{{{rows}}}".encode()
+    del rows
+    (tmp_path / "config.json").write_text(json.dumps(workshop.llama_config))
+    (tmp_path / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="more than 262144 tensors"):
+        at(catalog, tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 << 20
 
 
 @pytest.mark.parametrize("config", ["", "[]", "{" * 5000, '{"a": ' + "[" * 100_000])

@@ -14,6 +14,7 @@ from planner.sources.models import resolve_model
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
 
+ZEROS = "sha256:" + "0" * 64
 KIND = "application/vnd.ollama.image."
 METADATA: dict[str, Any] = {
     "general.architecture": "llama", "general.file_type": 7, "llama.block_count": 1, "llama.context_length": 2048,
@@ -27,9 +28,11 @@ def gguf(workshop: Any, path: Path) -> Path:
         "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_gate": (96, 64),
         "ffn_up": (96, 64), "ffn_down": (64, 96),
     }  # fmt: skip
-    tensors = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
     tensors |= {f"blk.0.{n}.weight": ("F32", (64,)) for n in ("attn_norm", "ffn_norm")}
-    workshop.gguf(path, METADATA, {**tensors, "token_embd.weight": ("Q8_0", (96, 64)), "output_norm.weight": ("F32", (64,))})
+    workshop.gguf(
+        path, METADATA, {**tensors, "token_embd.weight": ("Q8_0", (96, 64)), "output_norm.weight": ("F32", (64,))}
+    )
     return path
 
 
@@ -37,7 +40,7 @@ def gguf(workshop: Any, path: Path) -> Path:
 def tag(site: Any, workshop: Any, tmp_path: Path) -> dict[str, Any]:
     """library/tiny:latest with template, parameters and a projector."""
     model = gguf(workshop, tmp_path / "model.gguf")
-    layers = [
+    layers: list[tuple[str, bytes | Path]] = [
         ("model", model), ("projector", b"p" * 4096), ("template", b"{{ .Prompt }}"),
         ("params", json.dumps({"stop": ["<|eot|>", "<|end|>"], "num_ctx": 4096}).encode()),
     ]  # fmt: skip
@@ -108,9 +111,9 @@ def test_unknown_private_and_impossible_tags_say_so(catalog: Catalog, site: Any,
     ("change", "error", "message"),
     [
         ({"layers": []}, UsageError, "no model layer"),
-        ({"layers": [{"mediaType": KIND + "tensor", "digest": "sha256:" + "0" * 64, "size": 1}]}, UsageError, "other than GGUF"),
-        ({"layers": [{"mediaType": KIND + "model", "digest": "../../etc/passwd", "size": 1}]}, FormatError, "without digest"),
-        ({"layers": [{"mediaType": KIND + "model", "digest": "sha256:" + "0" * 64, "size": -1}]}, FormatError, "without digest"),
+        ({"layers": [{"mediaType": KIND + "tensor", "digest": ZEROS, "size": 1}]}, UsageError, "other than GGUF"),
+        ({"layers": [{"mediaType": KIND + "model", "digest": "../../etc/passwd", "size": 1}]}, FormatError, "without"),
+        ({"layers": [{"mediaType": KIND + "model", "digest": ZEROS, "size": -1}]}, FormatError, "without"),
         ({"layers": "x"}, FormatError, "no list of layers"),
     ],
 )  # fmt: skip

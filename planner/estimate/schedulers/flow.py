@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from planner.estimate.deployment import Workload
     from planner.estimate.step import StepModel
 
-ITERATIONS = 5
 START_SHARE = 0.1
 """Share of a closed-loop run that belongs to its start, when all clients send at once: one request
 in ten, which is what load generators send per client by custom."""
@@ -48,18 +47,14 @@ def steady(step: StepModel, policy: Policy, workload: Workload, concurrency: flo
     steps = after_first + (policy.lag_steps + 1.0 + isl / policy.step_tokens if running > 1.0 else 0.0)
     batch = max(1.0, running * after_first / steps) if after_first else running
     decode = float(step.decode_s(batch, context))
-    together, first, itl, cycle = 1.0, 0.0, 0.0, 0.0
-    for _ in range(ITERATIONS):
-        beside = batch * (1.0 - together * in_groups) if running > 1.0 and after_first else 0.0
-        tokens = isl * (1.0 + together * (group - 1.0))
-        own, whole, prompt = prompt_cost(step, policy, beside, context, isl, tokens)
-        busy = running * prompt + steps * decode * min(1.0, after_first)
-        alone, grouped = _first_token_s(policy, running, group, own, whole, prompt, decode, busy)
-        apart = 2.0 * policy.length_spread * osl * decode / (group * prompt)
-        together = 0.5 * together + 0.5 / (1.0 + apart * apart)
-        first = together * grouped + (1.0 - together) * alone
-        cycle = max(busy, first + after_first * decode)
-        itl = (cycle - first) / after_first if after_first else 0.0
+    in_step = policy.length_spread == 0.0
+    beside = batch * (1.0 - in_step * in_groups) if running > 1.0 and after_first else 0.0
+    own, whole, prompt = prompt_cost(step, policy, beside, context, isl, isl * group if in_step else isl)
+    busy = running * prompt + steps * decode * min(1.0, after_first)
+    alone, grouped = _first_token_s(policy, running, group, own, whole, prompt, decode, busy)
+    first = grouped if in_step else alone
+    cycle = max(busy, first + after_first * decode)
+    itl = (cycle - first) / after_first if after_first else 0.0
     rate = running / cycle
     waiting = max(0.0, concurrency - running)
     return Flow(first + waiting / rate + step.request_s, itl, rate, batch, running)

@@ -7,7 +7,7 @@ tools/server; ollama envconfig (OLLAMA_NUM_PARALLEL).
 from __future__ import annotations
 
 from planner.estimate.deployment import Deployment, Workload
-from planner.estimate.schedulers.policy import Policy
+from planner.estimate.schedulers.policy import LENGTH_SPREAD, Policy
 
 BATCH_TOKENS = 512
 """num_batch where the deployment names none."""
@@ -23,4 +23,5 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         mixes=True,
         reserved_tokens=1.0,
         pool_tokens=float("inf"),
+        length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

@@ -1,7 +1,6 @@
-"""TensorRT-LLM's in-flight batching, as NIM serves it: like vLLM's, but prompts and answers keep pace.
+"""TensorRT-LLM's in-flight batching, as NIM serves it: like vLLM's, but room for whole answers is kept.
 
-Measured closed loops of NIM send fixed lengths, and their clients move in groups at every answer
-length. Source: TensorRT-LLM batch manager documentation.
+Source: TensorRT-LLM batch manager documentation.
 """
 
 from __future__ import annotations
@@ -19,5 +18,4 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
     return replace(
         alike,
         reserved_tokens=float(workload.input_tokens + workload.output_tokens),
-        length_spread=0.0,
     )

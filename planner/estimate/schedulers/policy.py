@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+LENGTH_SPREAD: Final = 0.1
+"""Share (±) by which answers differ in length unless the workload says that they do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,8 @@ class Policy:
     reserved_tokens: float
     pool_tokens: float
     lag_steps: int = 0
-    length_spread: float = 0.0
-    """By which share (±) answers differ in length. Alike ones end together, and their clients move
+    length_spread: float = LENGTH_SPREAD
+    """By which share (±) answers differ in length. With 0 they end together, and their clients move
     in groups: first tokens come later and the rest faster than when clients have fallen out of step."""
 
     @property

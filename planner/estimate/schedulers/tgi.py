@@ -6,7 +6,7 @@ Source: text-generation-inference backends/v3/src/queue.rs, v3.3.
 from __future__ import annotations
 
 from planner.estimate.deployment import Deployment, Workload
-from planner.estimate.schedulers.policy import Policy
+from planner.estimate.schedulers.policy import LENGTH_SPREAD, Policy
 
 PREFILL_TOKENS = 4096
 """max_batch_prefill_tokens where the deployment names none."""
@@ -22,4 +22,5 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         mixes=False,
         reserved_tokens=float(workload.input_tokens + workload.output_tokens),
         pool_tokens=float(pool),
+        length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

@@ -6,17 +6,12 @@ NIM and TensorRT-LLM batch in flight in the same way. Source: vLLM v1/core/sched
 from __future__ import annotations
 
 from planner.estimate.deployment import Deployment, Workload
-from planner.estimate.schedulers.policy import Policy
+from planner.estimate.schedulers.policy import LENGTH_SPREAD, Policy
 
 UNCHUNKED_TOKENS = 8192
 """Budget where the deployment names none (TensorRT-LLM's default max_num_tokens)."""
 LAG_STEPS = 2
 """The step that runs when an answer ends, and the next, scheduled asynchronously ahead of it."""
-
-LONG_ANSWER_SPREAD = 0.05
-LONG_ANSWER_TOKENS = 1024
-"""Measured closed loops of 128-token answers move in groups; those of 1024 tokens and more do not,
-as if their lengths differed by this share. In between we have few measurements: interpolated."""
 
 
 def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> Policy:
@@ -29,5 +24,5 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         reserved_tokens=workload.input_tokens + workload.output_tokens / 2,
         pool_tokens=float(kv_pool_tokens),
         lag_steps=LAG_STEPS,
-        length_spread=LONG_ANSWER_SPREAD * min(1.0, workload.output_tokens / LONG_ANSWER_TOKENS) ** 2,
+        length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

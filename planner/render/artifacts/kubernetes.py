@@ -50,14 +50,18 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {"k8s.yaml": manifests(plan, launch, pod.pod_of(launch, several=several), several=several, elastic=elastic)}
 
 
-def manifests(plan: Plan, launch: Launch, pod_: pod.Pod, *, several: bool, elastic: bool = False) -> str:
-    """The objects around `pod_`. `several` replicas share one claim, so many nodes must be able to mount it."""
+def manifests(
+    plan: Plan, launch: Launch, pod_: pod.Pod, *, several: bool, elastic: bool = False, start: bool = True
+) -> str:
+    """The objects around `pod_`. `several` replicas share one claim, so many nodes must be able to mount it;
+    `start` says on top how to apply k8s.yaml."""
     return fill(
         "kubernetes/k8s.yaml.j2",
         **pod.values(plan, launch, pod_),
         access_mode="ReadWriteMany" if several else "ReadWriteOnce",
         several=several,
         elastic=elastic,
+        start=start,
     )
 
 

@@ -22,6 +22,11 @@ _HOW = {
     "kubernetes": ("k8s.yaml", "kubectl apply -f k8s.yaml"),
     "helm": ("helm/", "helm install llm helm/"),
     "ollama": ("Modelfile, ollama-create.sh", "bash ollama-create.sh"),
+    "kustomize": ("kustomization.yaml", "kubectl apply -k ."),
+    "hpa": ("hpa.yaml, prometheus-adapter.yaml", "kubectl apply -f k8s.yaml -f hpa.yaml"),
+    "keda": ("keda.yaml", "kubectl apply -f k8s.yaml -f keda.yaml"),
+    "kserve": ("kserve.yaml", "kubectl apply -f kserve.yaml"),
+    "openshift": ("openshift.yaml", "oc apply -f openshift.yaml"),
     "bench": ("bench.sh", "bash bench.sh smoke"),
     "plan": ("plan.yaml", "planner generate plan.yaml"),
 }
@@ -48,7 +53,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         refused=[
             (target.slug, reason)
             for target in all_targets()
-            if target.slug not in slugs and (reason := target.supports(plan)) is not None
+            if target.default and target.slug not in slugs and (reason := target.supports(plan)) is not None
         ],
         remote=best.hardware.nodes > 1,
         ports=_ports(plan) if {"docker", "compose"} & set(slugs) else None,

@@ -32,14 +32,12 @@ def parse_amd_smi(static: str, metric: str = "") -> Found | None:
     """`static` names the devices, `metric` their use of memory."""
     used: dict[int, tuple[int | None, int | None]] = {}
     for row in _rows(metric):
-        memory = row.get("mem_usage")
-        memory = memory if isinstance(memory, dict) else {}
+        memory = _table(row, "mem_usage")
         used[number(row.get("gpu")) or 0] = _size(memory.get("total_vram")), _size(memory.get("used_vram"))
     devices = []
     driver = None
     for row in _rows(static):
-        asic, vram, about = (row.get(k) if isinstance(row.get(k), dict) else {} for k in ("asic", "vram", "driver"))
-        assert asic is not None and vram is not None and about is not None
+        asic, vram, about = _table(row, "asic"), _table(row, "vram"), _table(row, "driver")
         name = asic.get("market_name")
         if not isinstance(name, str) or name == "N/A":
             continue
@@ -77,6 +75,11 @@ def _rows(text: str) -> list[dict[str, Any]]:
     if isinstance(data, dict):
         data = data.get("gpu_data")
     return [row for row in data if isinstance(row, dict)] if isinstance(data, list) else []
+
+
+def _table(row: dict[str, Any], key: str) -> dict[str, Any]:
+    value = row.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _json(text: str) -> Any:

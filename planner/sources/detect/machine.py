@@ -23,6 +23,9 @@ _TOLERANCE: Final = 0.12
 """Reported memory may differ this much from the catalog's before another variant is looked for."""
 _NOISE: Final = re.compile(r"\((?:R|TM|C)\)|\b(?:corporation|graphics|series|processor|cpu)\b", re.IGNORECASE)
 
+_ODD: Final = re.compile(r"[^A-Za-z0-9 ._+,:()/\-]+")
+"""What no catalogued name is written with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Detected:
@@ -127,13 +130,14 @@ def find_accelerator(
     from planner.sources.hardware import resolve_accelerator
 
     size = total_bytes if total_bytes is not None else ram_bytes
-    for name in _spellings(device, size):
+    for spelled in _spellings(device, size):
+        name = _ODD.sub(" ", spelled).strip()
         try:
             accelerator, _ = resolve_accelerator(catalog, name)
         except UnknownNameError:
             continue
         except UsageError:
-            if name == device.name:
+            if spelled == device.name:
                 raise
             continue
         if total_bytes is None or accelerator.memory_options_bytes:
@@ -241,7 +245,7 @@ def _cpu_machine(catalog: HardwareCatalog, host: HostCpu) -> Machine:
         sockets=host.sockets,
         ram_bytes=ram,
         free_memory_bytes=min(host.available_bytes, ram) if host.available_bytes is not None and ram else None,
-        assumptions=tuple([f"detected: {host.name or 'a processor'}, {host.cores} cores", *said, *host.notes]),
+        assumptions=(f"detected: {host.name or 'a processor'}, {host.cores} cores", *said, *host.notes),
     )
 
 
@@ -279,9 +283,13 @@ def _cluster(catalog: HardwareCatalog, pools: tuple[kubernetes.NodePool, ...]) -
     )
     count = pool.per_node * pool.nodes
     machine = resolve_machine(catalog, f"{pool.per_node}x{typed_name(accelerator)}")
-    said = [f"detected: {pool.nodes} nodes of {pool.per_node} × {pool.product}; what pods already hold is not subtracted"]
+    said = [
+        f"detected: {pool.nodes} nodes of {pool.per_node} × {pool.product}; what pods already hold is not subtracted"
+    ]
     said += pool.notes
-    said += [f"also there, not planned for: {p.nodes} nodes of {p.per_node} × {p.product or p.resource}" for p in pools[1:]]
+    said += [
+        f"also there, not planned for: {p.nodes} nodes of {p.per_node} × {p.product or p.resource}" for p in pools[1:]
+    ]
     network = catalog.interconnect(accelerator.network) if pool.nodes > 1 and accelerator.network else None
     if network is not None:
         said.append(f"{network.name} assumed between nodes")

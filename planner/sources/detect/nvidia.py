@@ -53,7 +53,9 @@ def parse_xml(text: str) -> Found | None:
             slices = list(_slices(gpu, name, total))
             devices += slices
             where = gpu.get("id", "")
-            notes.append(f"{name} {where} runs as {len(slices)} MIG slices" if slices else f"{name}: MIG on, no slice made")
+            notes.append(
+                f"{name} {where} runs as {len(slices)} MIG slices" if slices else f"{name}: MIG on, no slice made"
+            )
         else:
             devices.append(Device("nvidia", name, total, free))
     return Found(tuple(devices), _text(root, "driver_version"), _text(root, "cuda_version"), None, tuple(notes))
@@ -90,7 +92,12 @@ def parse_topology(text: str, count: int) -> bool | None:
     rows: dict[int, list[str]] = {}
     for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines():
         cells = line.split()
-        if cells and (match := re.fullmatch(r"GPU(\d+)", cells[0])) and len(cells) > 1 and not cells[1].startswith("GPU"):
+        if (
+            cells
+            and (match := re.fullmatch(r"GPU(\d+)", cells[0]))
+            and len(cells) > 1
+            and not cells[1].startswith("GPU")
+        ):
             rows[int(match[1])] = cells[1 : 1 + count]
     if sorted(rows) != list(range(count)) or any(len(row) < count for row in rows.values()):
         return None

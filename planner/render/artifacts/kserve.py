@@ -1,0 +1,108 @@
+"""`kserve.yaml`: an InferenceService that starts what was planned; for vLLM also an LLMInferenceService.
+
+They are two ways to the same server, so each has its own file. A replica over several nodes has only
+the second, which is then kserve.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from planner.render import nodes, pod
+from planner.render.artifacts import kubernetes
+from planner.render.launch import plan_launch, why_no_image
+from planner.render.registry import Target
+from planner.render.templating import fill
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+FILE, LLM_FILE = "kserve.yaml", "kserve-llm.yaml"
+MIN_TIMEOUT_S = 600
+_PRESET_FLAGS = (
+    "--revision",
+    "--served-model-name",
+    "--tensor-parallel-size",
+    "--pipeline-parallel-size",
+    "--data-parallel-size",
+    "--enable-expert-parallel",
+    "--host",
+    "--port",
+)
+"""What the presets say by themselves."""
+_PLAIN = re.compile(r"--[a-z-]+(=[A-Za-z0-9_.:/-]+)?")
+"""Words that mean the same to a shell, whatever it does with them."""
+
+
+def refuses(plan: Plan) -> str | None:
+    """What no pod can do; and what only the presets of LLMInferenceService could, but cannot."""
+    reason = why_no_image(plan) or kubernetes.cluster_cannot(plan) or kubernetes.floating_tag(plan)
+    if reason is None and nodes.nodes_per_replica(plan) > 1:
+        reason = nodes.refuses(plan) or why_no_presets(plan)
+    return reason
+
+
+def why_no_presets(plan: Plan) -> str | None:
+    """Why KServe's presets cannot start this plan; None when they can."""
+    best = plan.best
+    if best.engine.name != "vllm":
+        return f"LLMInferenceService starts vLLM, not {best.engine.name}"
+    if best.quantization.startswith("gguf:") or best.engine.plugin:
+        return "LLMInferenceService's presets load no GGUF file and no plugin"
+    if best.engine.platform not in ("cuda", "rocm"):
+        return f"LLMInferenceService has no presets for {best.engine.platform}"
+    return None
+
+
+def additional_words(plan: Plan) -> tuple[str, ...]:
+    """The planned options that the presets do not set; plain words only."""
+    words = tuple(word for word in plan_launch(plan).args[1:] if word.partition("=")[0] not in _PRESET_FLAGS)
+    assert all(_PLAIN.fullmatch(word) for word in words), words
+    return words
+
+
+def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
+    """One file, or two for a vLLM plan that fits on a node."""
+    files = {}
+    if nodes.nodes_per_replica(plan) > 1:
+        return {FILE: llm_inference_service(plan, FILE)}
+    launch = plan_launch(plan)
+    several = launch.replicas > 1
+    made = pod.pod_of(launch, several=several, container="kserve-container")
+    files[FILE] = fill(
+        "kserve/inferenceservice.yaml.j2",
+        **pod.values(plan, launch, made),
+        several=several,
+        access_mode="ReadWriteMany" if several else "ReadWriteOnce",
+        timeout_s=max(MIN_TIMEOUT_S, launch.grace_s),
+    )
+    if why_no_presets(plan) is None:
+        files[LLM_FILE] = llm_inference_service(plan, LLM_FILE)
+    return files
+
+
+def llm_inference_service(plan: Plan, file: str) -> str:
+    """The second form, named `file` in its own instructions."""
+    launch, parallel, model = plan_launch(plan), plan.best.parallelism, plan.best.model
+    over = nodes.nodes_per_replica(plan)
+    parallelism: dict[str, int | bool] = {"tensor": parallel.tensor}
+    if parallel.pipeline > 1:
+        parallelism["pipeline"] = parallel.pipeline
+    if parallel.data > 1:
+        parallelism |= {"data": parallel.data, "dataLocal": parallel.data}
+    if parallel.expert > 1:
+        parallelism["expert"] = True
+    return fill(
+        "kserve/llminferenceservice.yaml.j2",
+        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1)),
+        file=file,
+        uri=f"hf://{model.checkpoint}" + (f":{model.revision}" if model.revision else ""),
+        parallelism=parallelism,
+        roles=("template", "worker") if over > 1 else ("template",),
+        words=" ".join(additional_words(plan)),
+        devices_per_node=launch.devices_per_replica // over,
+    )
+
+
+TARGET = Target("kserve", "KServe (InferenceService, LLMInferenceService)", (FILE,), refuses, render, default=False)

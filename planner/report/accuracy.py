@@ -1,0 +1,147 @@
+"""`planner accuracy` for people: a table for a terminal, a page for docs/accuracy.md.
+
+Knows how to lay a Report out and what the competitors' documents say; counts nothing itself.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from planner.validate.accuracy import Errors, Outcome, Report, Slice
+
+FOLDS: Final = {
+    "model": "one model", "device": "one device", "tensor": "one TP size", "lengths": "one pair of lengths",
+    "never fitted": "never fitted",
+}  # fmt: skip
+_HEAD = """\
+# How far our figures are off
+
+Errors of this planner against published measurements and measurements of our own, all of which ship in
+`catalog/measurements`. *Fitted* figures come from the calibration that ships. *Held out* figures come from fits
+that had not seen the row's model, device, tensor-parallel size or pair of lengths (named as fold; a model or a
+device is left out where at least three others remain); rows that no fit uses, and memory, whose constants are
+an engine release's, count as *never fitted*. A target is met when the held-out figure meets it. This page is
+generated, and a test fails when it drifts or when a slice gets worse than `catalog/accuracy_floor.yaml` allows.
+
+    planner accuracy             # this page as a table; -o json, -o yaml, --markdown
+    python benchmarks/fit.py     # refits the calibration and writes the held-out predictions
+"""
+_PEERS = """\
+## Beside the field
+
+What other planners reach, measured by us or told by their documentation (each on rows of its own choice, so
+the comparison is of orders, not of digits):
+
+| tool | rows | TPOT mean / median | TTFT mean / median | other |
+|---|---|---|---|---|
+| aiconfigurator 0.12.0 | random aggregated rows of its own data; 151 predicted, 110 failed | 32.9 / 18.9 % | 59.1 / 48.2 % | four rows in ten unanswered |
+| aiconfigurator 0.12.0 | Llama-3.1-70B FP8, vLLM, H100 and H200; 91 | 5.0 / 4.6 % | 42.7 / 35.5 % | its best slice |
+| aiconfigurator 0.12.0 | Qwen3-32B, vLLM, H100; 82 | 14.7 / 11.8 % | 40.5 / 45.7 % | |
+| aiconfigurator 0.12.0 | its 35 curated references; 24 predicted, 11 failed | 31.4 / 17.7 % | 55.4 / 52.2 % | |
+| llm-d-planner 0.3.3 | 49 vLLM 0.19 runs on H100 (its documentation) | | | weights 0.84 %, KV pool 7.82 %, maximum concurrency 16.65 % |
+"""
+
+
+def print_accuracy(console: Console, report: Report) -> None:
+    """Targets, then slices, as tables."""
+    from rich.table import Table
+
+    table = Table(title="Targets", title_justify="left")
+    for name in ("what", "n", "target", "fitted", "held out", "fold", "met"):
+        table.add_column(name, overflow="fold")
+    for o in report.outcomes:
+        table.add_row(*_outcome(o))
+    console.print(table)
+    slices = Table(title="Slices: median (mean) of the absolute error", title_justify="left")
+    for name in ("metric", "engine", "device class", "format", "model", "n", "fitted", "p90", "bias", "held out", "80 %"):
+        slices.add_column(name, overflow="fold")
+    for s in report.slices:
+        slices.add_row(*_slice(s))
+    console.print(slices)
+    console.print(_answered(report))
+    for row, reason in report.unanswered[:20]:
+        console.print(f"  {row}: {reason}")
+
+
+def markdown(report: Report) -> str:
+    """docs/accuracy.md."""
+    lines = [_HEAD, "## Targets", "", "| what | n | target | fitted | held out | fold | met |", "|" + "---|" * 7]
+    lines += ["| " + " | ".join(_outcome(o)) + " |" for o in report.outcomes]
+    missed = [o for o in report.outcomes if not o.met and o.target.why]
+    if missed:
+        lines += ["", "Why a target is missed:", ""]
+        lines += [f"* {o.target.what}: {o.target.why}" for o in missed]
+    lines += ["", _answered(report), "", _PEERS, _ours(report), ""]
+    lines += [
+        "## Every slice", "", "Median and, in brackets, mean of the absolute relative error; bias is the mean of the",
+        "signed one; the last column is the share of held-out rows inside the 80 % band.", "",
+        "| metric | engine | device class | format | model | n | fitted | p90 | bias | held out | in band |",
+        "|" + "---|" * 11,
+    ]  # fmt: skip
+    lines += ["| " + " | ".join(_slice(s)) + " |" for s in report.slices]
+    lines += [
+        "", "## Bands", "", "Share of held-out predictions whose 80 % band holds the truth, by class.", "",
+        "| metric | engine | device class | predictions | in band |", "|" + "---|" * 5,
+    ]  # fmt: skip
+    lines += [f"| {c.metric} | {c.engine} | {c.device_class} | {c.n} | {c.share:.0%} |" for c in report.coverage]
+    lines += ["", "## Left out", "", *_left_out(report)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _outcome(o: Outcome) -> list[str]:
+    statistic = o.target.statistic
+    return [
+        o.target.what, str(o.fitted.n if o.fitted else 0), f"{o.target.limit:.1%} {statistic}",
+        _one(o.fitted, statistic), _one(o.held_out, statistic), ", ".join(FOLDS[f] for f in o.folds),
+        "yes" if o.met else "no",
+    ]  # fmt: skip
+
+
+def _one(errors: Errors | None, statistic: str) -> str:
+    return f"{getattr(errors, statistic):.1%}" if errors else "no rows"
+
+
+def _slice(s: Slice) -> list[str]:
+    held = "; ".join(f"{FOLDS[f]} {e.median:.1%} ({e.mean:.1%})" for f, e in s.held_out.items() if f != "never fitted")
+    return [
+        s.metric, s.engine, s.device_class, s.format_kind, s.model_kind, str(s.fitted.n),
+        f"{s.fitted.median:.1%} ({s.fitted.mean:.1%})", f"{s.fitted.p90:.1%}", f"{s.fitted.bias:+.1%}",
+        held or FOLDS["never fitted"], "" if s.coverage is None else f"{s.coverage:.0%}",
+    ]  # fmt: skip
+
+
+def _answered(report: Report) -> str:
+    left: dict[str, int] = defaultdict(int)
+    for entry in report.left_out:
+        left[entry.kind] += entry.rows
+    return (
+        f"Answered: {report.answered} of {report.rows} rows whose model and device are named. Of the collections' "
+        f"other rows {left['repeats']} repeat a figure of the same run, {left['unusable']} are unusable, and "
+        f"{left['unnamed']} name no model or device of ours; the reasons are in catalog/measurements/left_out.csv."
+    )
+
+
+def _ours(report: Report) -> str:
+    """Our figures on the slices that the competitors' table names."""
+    found = {o.target.id: o for o in report.outcomes}
+    told = []
+    for key, label in (("tpot", "TPOT"), ("tpot-dense", "TPOT, dense"), ("ttft", "TTFT")):
+        o = found.get(key)
+        if o and o.fitted and o.held_out:
+            told.append(
+                f"{label} {o.held_out.mean:.1%} / {o.held_out.median:.1%} held out "
+                f"({o.fitted.mean:.1%} / {o.fitted.median:.1%} fitted; {o.fitted.n} rows, none unanswered)"
+            )
+    return "Ours, on vLLM closed loops on H100, H200 and B200 (mean / median): " + "; ".join(told) + "."
+
+
+def _left_out(report: Report) -> list[str]:
+    counted: dict[tuple[str, str], int] = defaultdict(int)
+    for entry in report.left_out:
+        counted[entry.file, entry.reason] += entry.rows
+    rows = ["| collection | rows | reason |", "|---|---|---|"]
+    return rows + [f"| {file} | {n} | {reason} |" for (file, reason), n in sorted(counted.items())]

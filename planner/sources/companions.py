@@ -1,0 +1,32 @@
+"""catalog/companions.yaml: images and instances of third-party targets. Read once, never on a cold start."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from planner.errors import CatalogError
+from planner.resources import folder
+from planner.spec.companion import CompanionImage, Companions
+
+_FILE = "companions.yaml"
+
+
+@cache
+def companions() -> Companions:
+    """The whole file. Raises CatalogError when it is damaged."""
+    import yaml
+    from pydantic import ValidationError
+
+    path = folder("catalog") / _FILE
+    try:
+        return Companions.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, yaml.YAMLError, ValidationError) as error:
+        raise CatalogError(f"{path}: {error}") from None
+
+
+def companion_image(name: str) -> CompanionImage:
+    """The image with this id. Raises CatalogError when the file lacks it."""
+    for image in companions().images:
+        if image.id == name:
+            return image
+    raise CatalogError(f"{_FILE} has no image {name!r}")

@@ -1,0 +1,36 @@
+"""`python -m planner.engine` serves a checkpoint, says what it allocated, and ends on a signal."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+from planner.engine.__main__ import main
+from tests.engine.checkpoints import LLAMA, random_weights, save_checkpoint, save_gguf
+
+
+def test_a_gguf_file_is_served_until_interrupted(tmp_path: Path) -> None:
+    path = save_gguf(tmp_path / "tiny.gguf", LLAMA, random_weights(LLAMA), "F16")
+    command = [sys.executable, "-m", "planner.engine", "--model", str(path), "--port", "0", "--max-model-len", "64"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            first, second = process.stdout.readline(), process.stdout.readline()
+            assert first.startswith("tiny: weights ") and "(1024 tokens)" in first
+            body = json.dumps({"prompt": "x", "max_tokens": 4, "ignore_eos": True}).encode()
+            with urllib.request.urlopen(second.split()[-1] + "/v1/completions", body, timeout=20) as answer:
+                assert json.load(answer)["usage"]["completion_tokens"] == 4
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
+def test_a_mistake_is_one_line(tmp_path: Path, capsys: object) -> None:
+    save_checkpoint(tmp_path, LLAMA | {"model_type": "lama"}, {})
+    assert main(["--model", str(tmp_path)]) == 2
+    assert main(["--model", str(tmp_path / "none")]) == 2

@@ -1,0 +1,289 @@
+"""What the vendors' tools print becomes a machine of the catalog's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from planner.errors import UnknownNameError, UsageError
+from planner.sources.detect import amd, apple, cpu, detect, inspect, intel, kubernetes, nvidia
+from planner.sources.detect.found import Run, run_command
+from planner.sources.machines import resolve_machine
+from planner.units import GIB
+
+if TYPE_CHECKING:
+    from planner.sources.catalog import Catalog
+
+FIXTURES = Path(__file__).parent / "fixtures"
+MIB = 1 << 20
+
+
+def recorded(name: str) -> str:
+    return (FIXTURES / name).read_text(encoding="utf-8")
+
+
+def tools(**outputs: str) -> Run:
+    """A machine on which only these commands answer, by a name for each."""
+    commands: dict[str, Sequence[str]] = {
+        "nvidia": nvidia.QUERY, "csv": nvidia.CSV_QUERY, "topo": nvidia.TOPOLOGY, "tree": nvidia.DEVICE_TREE,
+        "amd": amd.STATIC, "amd_metric": amd.METRIC, "rocm": amd.ROCM, "gaudi": intel.GAUDI, "xpu": intel.XPU,
+        "xpu0": (*intel.XPU[:2], "-d", "0", "-j"), "displays": apple.DISPLAYS, "memsize": apple.MEMORY,
+        "wired": apple.WIRED, "vm_stat": apple.VM_STAT, "lscpu": cpu.LSCPU, "meminfo": cpu.MEMINFO,
+        "version": cpu.VERSION, "dockerenv": cpu.CONTAINER, "memory_max": cpu.CGROUP2[0], "cpu_max": cpu.CGROUP2[1],
+        "v1_memory": cpu.CGROUP1[0], "v1_quota": cpu.CGROUP1[1], "v1_period": cpu.CGROUP1[2],
+        "kubectl": kubernetes.NODES,
+    }  # fmt: skip
+    answers = {tuple(commands[name]): text for name, text in outputs.items()}
+    return lambda command: answers.get(tuple(command))
+
+
+HOST = {"lscpu": recorded("lscpu-epyc-7763.json"), "meminfo": recorded("meminfo.txt")}
+RAM = 528237568 << 10
+
+
+def test_every_recorded_output_names_its_source() -> None:
+    listed = {line.split("`")[1] for line in recorded("README.md").splitlines() if line.startswith("- `")}
+    assert listed == {p.name for p in FIXTURES.iterdir()} - {"README.md"}
+    for line in recorded("README.md").splitlines():
+        if line.startswith("- `"):
+            assert line.partition(": ")[2].startswith(("https://", "synthetic", "recorded"))
+
+
+# -- NVIDIA ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "id", "total_mib", "driver"),
+    [
+        ("nvidia-a10g.xml", "a10g", 23028, "515.105.01"),
+        ("nvidia-t4.xml", "t4", 15843, ""),
+        ("nvidia-rtx-3090.xml", "rtx-3090", 24576, ""),
+    ],
+)
+def test_nvidia_devices_keep_the_memory_their_driver_reports(
+    catalog: Catalog, file: str, id: str, total_mib: int, driver: str
+) -> None:
+    machine = detect(tools(nvidia=recorded(file), **HOST), catalog=catalog)
+    assert machine.accelerator is not None
+    assert machine.accelerator.id == id
+    assert (machine.count, machine.ram_bytes) == (1, RAM)
+    assert abs(machine.accelerator.usable_memory_bytes / MIB - total_mib) < 0.1 * total_mib
+    assert (
+        machine.free_memory_bytes is not None and machine.free_memory_bytes <= machine.accelerator.usable_memory_bytes
+    )
+    assert any(note.startswith(f"driver {driver}") and "CUDA" in note for note in machine.assumptions)
+
+
+def test_a_device_that_is_not_catalogued_names_the_nearest(catalog: Catalog) -> None:
+    with pytest.raises(UnknownNameError, match=r"'NVIDIA RTX 4000 SFF Ada Generation'; nearest: NVIDIA RTX 4000 Ada"):
+        detect(tools(nvidia=recorded("nvidia-rtx-4000-sff-ada.xml"), **HOST), catalog=catalog)
+
+
+def test_mig_slices_are_planned_as_their_share(catalog: Catalog) -> None:
+    machine = detect(tools(nvidia=recorded("nvidia-a100-mig.xml"), **HOST), catalog=catalog)
+    whole = catalog.accelerator("a100-sxm4-80gb")
+    assert machine.accelerator is not None
+    assert machine.count == 4 and machine.link is None
+    assert machine.accelerator.usable_memory_bytes == 19968 * MIB
+    assert machine.accelerator.mem_bandwidth_bytes_per_s == whole.mem_bandwidth_bytes_per_s / 4
+    assert any("runs as 4 MIG slices" in note for note in machine.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("file", "count", "linked"),
+    [("nvidia-topo-4090x8.txt", 8, False), ("nvidia-topo-a100x4.txt", 4, True), ("nvidia-topo-pcie-x5.txt", 5, False),
+     ("nvidia-topo-a100x4.txt", 8, None)],
+)  # fmt: skip
+def test_topology_says_whether_all_are_linked(file: str, count: int, linked: bool | None) -> None:
+    assert nvidia.parse_topology(recorded(file), count) is linked
+
+
+def test_devices_without_nvlink_are_planned_over_pcie(catalog: Catalog) -> None:
+    one = "NVIDIA H100 80GB HBM3, 81559, 80123, 580.65.06\n"
+    linked = "\tGPU0\tGPU1\tCPU Affinity\nGPU0\t X \tNV18\t0-1\nGPU1\tNV18\t X \t0-1\n"
+    machine = detect(tools(csv=recorded("nvidia-query-h100.csv"), topo=linked, **HOST), catalog=catalog)
+    assert machine.accelerator is not None
+    assert (machine.count, machine.accelerator.usable_memory_bytes) == (2, 81559 * MIB)
+    assert machine.accelerator.id.startswith("h100-sxm")
+    assert machine.link is not None
+    cut = detect(tools(csv=one * 2, topo=linked.replace("NV18", "SYS"), **HOST), catalog=catalog)
+    assert cut.link is None and any("planned over PCIe" in note for note in cut.assumptions)
+
+
+def test_memory_in_use_by_others_is_said(catalog: Catalog) -> None:
+    machine = detect(tools(csv="NVIDIA H100 80GB HBM3, 81559, 20000, 580.65.06\n", **HOST), catalog=catalog)
+    assert machine.free_memory_bytes == 20000 * MIB
+    assert any(note.startswith("only 19.53 GiB of 79.65 GiB are free") for note in machine.assumptions)
+
+
+def test_a_jetson_shares_the_hosts_memory(catalog: Catalog) -> None:
+    meminfo = "MemTotal:       64349516 kB\nMemAvailable:   60000000 kB\n"
+    machine = detect(
+        tools(tree=recorded("device-tree-orin.txt"), lscpu=HOST["lscpu"], meminfo=meminfo), catalog=catalog
+    )
+    assert machine.accelerator is not None and machine.accelerator.id == "jetson-agx-orin-64gb"
+
+
+# -- AMD, Intel, Apple ----------------------------------------------------------------------------
+
+
+def test_amd_smi_names_devices_and_what_is_free(catalog: Catalog) -> None:
+    run = tools(amd=recorded("amd-smi-static-mi355x.json"), amd_metric=recorded("amd-smi-metric-mi355x.json"), **HOST)
+    machine = detect(run, catalog=catalog)
+    assert machine.accelerator is not None
+    assert (machine.accelerator.id, machine.count) == ("mi355x", 8)
+    assert machine.accelerator.usable_memory_bytes == 294896 * MIB
+    assert machine.free_memory_bytes == (294896 - 283) * MIB
+
+
+def test_rocm_smi_is_read_where_amd_smi_is_missing(catalog: Catalog) -> None:
+    found = amd.parse_rocm_smi(recorded("rocm-smi-mi100.json"))
+    assert found is not None
+    assert [(d.name, d.total_bytes) for d in found.devices] == [("Arcturus GL-XL [Instinct MI100]", 34342961152)] * 4
+    assert found.driver == "6.3.6"
+    run = tools(rocm=recorded("rocm-smi-rx6700xt.json"), **HOST)
+    with pytest.raises(UnknownNameError, match="unknown accelerator 'Navi 22"):
+        detect(run, catalog=catalog)
+
+
+def test_gaudi_is_found_by_its_card_number(catalog: Catalog) -> None:
+    machine = detect(tools(gaudi=recorded("hl-smi-gaudi2.csv"), **HOST), catalog=catalog)
+    assert machine.accelerator is not None
+    assert (machine.accelerator.id, machine.count) == ("gaudi2", 8)
+    assert machine.accelerator.usable_memory_bytes == 98304 * MIB
+    assert "driver 1.19.0-561fb0f" in machine.assumptions
+
+
+def test_intel_gpus_are_asked_one_by_one_for_memory(catalog: Catalog) -> None:
+    run = tools(xpu=recorded("xpu-smi-flex170.json"), xpu0=recorded("xpu-smi-flex170-detail.json"), **HOST)
+    machine = detect(run, catalog=catalog)
+    assert machine.accelerator is not None and machine.accelerator.id == "gpu-flex-170"
+    assert machine.accelerator.usable_memory_bytes == 14942253056
+    found = intel.probe(tools(xpu=recorded("xpu-smi-discovery.json")))
+    assert found is not None and found.devices[0].name == "Intel(R) Graphics [0x020a]"
+
+
+@pytest.mark.parametrize(("file", "gib", "cores", "chip"), [
+    ("apple-displays-m3-max.json", 64, 40, "Apple M3 Max"), ("apple-displays-m1-pro.json", 32, 16, "Apple M1 Pro"),
+])  # fmt: skip
+def test_an_apple_chip_is_its_cores_and_its_memory(
+    catalog: Catalog, file: str, gib: int, cores: int, chip: str
+) -> None:
+    run = tools(displays=recorded(file), memsize=str(gib * GIB), wired="49152", vm_stat=recorded("apple-vm-stat.txt"))
+    machine = detect(run, catalog=catalog)
+    assert machine.accelerator is not None
+    assert machine.accelerator.name.startswith(chip) and machine.accelerator.gpu_cores == cores
+    assert machine.accelerator.usable_memory_bytes == gib * GIB == machine.ram_bytes
+    assert machine.free_memory_bytes == (65536 + 131072 + 1024 + 2048) * 16384
+    assert "iogpu.wired_limit_mb is 49152: the GPU may use 48.0 GiB" in machine.assumptions
+
+
+# -- processors and their limits ------------------------------------------------------------------
+
+
+def test_a_catalogued_processor_is_found_in_its_full_name(catalog: Catalog) -> None:
+    machine = detect(tools(**HOST), catalog=catalog)
+    assert machine.cpu is not None and machine.cpu.id == "epyc-7763"
+    assert (machine.sockets, machine.cpu.cores, machine.ram_bytes) == (2, 64, RAM)
+    assert any("8 NUMA nodes" in note for note in machine.assumptions)
+    nested = detect(tools(lscpu=recorded("lscpu-nested-8480.json"), meminfo=HOST["meminfo"]), catalog=catalog)
+    assert nested.cpu is not None and (nested.cpu.id, nested.cpu.cores, nested.sockets) == ("xeon-8480", 56, 2)
+
+
+def test_an_unknown_processor_is_generic_and_says_so(catalog: Catalog) -> None:
+    machine = detect(tools(lscpu=recorded("lscpu-kvm-epyc.json"), meminfo=HOST["meminfo"]), catalog=catalog)
+    assert machine.cpu is not None and machine.cpu.cores == 2
+    assert any("is not catalogued; memory bandwidth assumed" in note for note in machine.assumptions)
+    assert any("peaks scaled from" in note for note in machine.assumptions)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_cgroup_limits_bound_memory_and_cores(catalog: Catalog, version: int) -> None:
+    limits = (
+        {"memory_max": f"{32 * GIB}\n", "cpu_max": "400000 100000\n"}
+        if version == 2
+        else {"v1_memory": f"{32 * GIB}\n", "v1_quota": "400000\n", "v1_period": "100000\n"}
+    )
+    machine = detect(tools(dockerenv="/.dockerenv\n", **HOST, **limits), catalog=catalog)
+    assert machine.cpu is not None
+    assert (machine.ram_bytes, machine.cpu.cores) == (32 * GIB, 2)
+    assert machine.free_memory_bytes == 32 * GIB
+    assert {
+        "runs in a container",
+        "a cgroup limits memory to 32.0 GiB",
+        "a cgroup limits the CPU to 4 of 128 cores",
+    } <= set(machine.assumptions)
+
+
+@pytest.mark.parametrize(("memory", "cpu_max"), [("max\n", "max 100000\n"), ("9223372036854771712\n", "max")])
+def test_no_limit_is_no_limit(memory: str, cpu_max: str) -> None:
+    assert cpu.limits(tools(memory_max=memory, cpu_max=cpu_max)) == (None, None)
+
+
+def test_wsl_is_said(catalog: Catalog) -> None:
+    version = "Linux version 5.15.153.1-microsoft-standard-WSL2 (gcc 11.2.0)"
+    machine = detect(tools(version=version, **HOST), catalog=catalog)
+    assert any("WSL" in note for note in machine.assumptions)
+
+
+# -- clusters -------------------------------------------------------------------------------------
+
+
+def test_a_clusters_largest_pool_is_the_machine(catalog: Catalog) -> None:
+    machine = detect(tools(kubectl=recorded("kubectl-nodes.json")), catalog=catalog, cluster=True)
+    assert machine.accelerator is not None
+    assert (machine.accelerator.id, machine.count, machine.devices_per_node) == ("a100-sxm4-80gb", 16, 8)
+    assert machine.ram_bytes == 1056000 * MIB and machine.network is not None
+    assert "driver 550.54.15" in machine.assumptions
+    assert any("what pods already hold is not subtracted" in note for note in machine.assumptions)
+    assert any("1 nodes of 1 × Tesla-T4" in note for note in machine.assumptions)
+
+
+def test_a_cluster_that_does_not_answer_is_named() -> None:
+    with pytest.raises(UsageError, match="kubectl get nodes does not answer"):
+        inspect(tools(), cluster=True)
+    with pytest.raises(UsageError, match="did not print a list of nodes"):
+        kubernetes.parse_nodes("error: connection refused")
+
+
+# -- nothing, nonsense ----------------------------------------------------------------------------
+
+
+def test_a_machine_that_tells_nothing_is_asked_for_a_name(catalog: Catalog) -> None:
+    with pytest.raises(UsageError, match="could be detected; name the machine with --gpus"):
+        detect(tools(), catalog=catalog)
+
+
+PARSERS: dict[str, Callable[[str], object]] = {
+    "nvidia xml": nvidia.parse_xml, "nvidia csv": nvidia.parse_csv, "amd": amd.parse_amd_smi,
+    "rocm": amd.parse_rocm_smi, "gaudi": intel.parse_gaudi, "xpu": lambda text: intel.parse_xpu(text, []),
+    "apple": apple.parse_displays, "vm_stat": apple.parse_vm_stat,
+    "topology": lambda text: nvidia.parse_topology(text, 2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PARSERS)
+@pytest.mark.parametrize(
+    "text",
+    ["", "N/A", "{}", "[]", "null", "[1, 2]", '{"gpu_data": 7}', '{"device_list": [7]}', '{"card0": []}', "<a/>",
+     "[" * 50_000, "No devices were found", '{"SPDisplaysDataType": [{"_name": 3}]}'],
+)  # fmt: skip
+def test_nonsense_is_nothing(name: str, text: str) -> None:
+    assert not PARSERS[name](text)
+
+
+def test_commands_that_are_missing_or_fail_are_nothing() -> None:
+    assert run_command(("no-such-command-here",)) is None
+    assert run_command(("false",)) is None
+    assert run_command(("echo", "here")) == "here\n"
+
+
+def test_gpus_detect_means_this_machine(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tools(nvidia=recorded("nvidia-a10g.xml"), **HOST)
+    monkeypatch.setattr("planner.sources.detect.machine.run_command", run)
+    machine = resolve_machine(catalog, "detect")
+    assert machine.accelerator is not None and machine.accelerator.id == "a10g"
+    assert resolve_machine(catalog, "detect", "48GiB").ram_bytes == 48 * GIB
