@@ -103,23 +103,14 @@ CASES: dict[str, Case] = {
     ),
     "moe-fp8-deepgemm": Case(_MOE_FP8, "fp8-block", env=_JIT_LATE, limit_s=200),
 }
-_FEW_LAYERS = {"num_hidden_layers": 4, "max_window_layers": 4}
 for _name, _model in (("8b", _8B), ("32b", "Qwen/Qwen3-32B")):
-    for _tokens in (2048, 8192, 16384):
-        for _seqs in (64, 1024, 256):
-            CASES[f"memory-{_name}-{_tokens}-{_seqs}"] = Case(
-                _model,
-                edit=_FEW_LAYERS,
-                engine={
-                    "max_num_batched_tokens": _tokens,
-                    "max_num_seqs": _seqs,
-                    "compilation_config": {"cudagraph_mode": "NONE"},
-                },
-                batches=(),
-                prompts=(),
-                max_model_len=8192,
-                limit_s=60,
-            )
+    CASES[f"memory-{_name}"] = Case(
+        _model,
+        edit={"num_hidden_layers": 4, "max_window_layers": 4},
+        engine={"worker_cls": "vllm_probe.SweepWorker", "compilation_config": {"cudagraph_mode": "NONE"}},
+        batches=(),
+        max_model_len=8192,
+    )
 
 
 @dataclass
@@ -231,8 +222,10 @@ class Bench:
     def step(self) -> tuple[float, int, int]:
         """(the engine's clock in seconds, requests that got a token, tokens) of the engine's next step."""
         core: Any = self.engine.engine_core.get_output()
-        self.engine.output_processor.process_outputs(core.outputs, engine_core_timestamp=core.timestamp)
-        return core.timestamp, len(core.outputs), sum(len(output.new_token_ids) for output in core.outputs)
+        known = self.engine.output_processor.request_states
+        outputs = [output for output in core.outputs if output.request_id in known]
+        self.engine.output_processor.process_outputs(outputs, engine_core_timestamp=core.timestamp)
+        return core.timestamp, len(outputs), sum(len(output.new_token_ids) for output in outputs)
 
     def decode(self, batch: int, context: int, *, steps: int = STEPS, record: bool = True) -> None:
         """Step time with `batch` requests of `context` cached tokens each, over `steps` full steps."""
@@ -275,19 +268,22 @@ class Bench:
         )
 
     def burst(self, batch: int, length: int, output_len: int) -> None:
-        """(t_total - t_prefill)/(osl - 1) of a burst with its real prefill, to compare with `decode`."""
-        seconds = []
-        for tokens in (1, output_len):
+        """(t_total - t_prefill)/(osl - 1) of a burst with its real prefill, to compare with `decode`.
+
+        The second of two passes: mixed steps have sizes for which kernels are compiled on first use.
+        """
+        seconds: list[float] = []
+        for tokens in (1, output_len, 1, output_len):
             self.submit(batch, length, tokens, cached=False)
             while self.engine.has_unfinished_requests():
                 self.step()
             seconds.append(time.perf_counter() - self.began)
-        itl = (seconds[1] - seconds[0]) / (output_len - 1) * 1e3
+        itl = (seconds[3] - seconds[2]) / (output_len - 1) * 1e3
         self.recorder.steps(
             batch,
             length,
             output_len,
-            {("burst_prefill", "s"): seconds[0], ("burst_total", "s"): seconds[1], ("burst_itl", "ms"): itl},
+            {("burst_prefill", "s"): seconds[2], ("burst_total", "s"): seconds[3], ("burst_itl", "ms"): itl},
         )
 
     def run(self, case: Case) -> None:
@@ -384,7 +380,13 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
         if found := re.findall(pattern, text):
             memory[key] = float(found[-1].replace(",", ""))
     recorder.write("vllm_memory.csv", 0, 0, 0, memory)
-    if case.batches:
+    if "worker_cls" in case.engine:
+        for tokens, seqs, peak in llm.collective_rpc("activation_sweep")[0]:
+            recorder.settings = (
+                f"max_num_batched_tokens {tokens}; max_num_seqs {seqs}; profile repeated after compiling"
+            )
+            recorder.write("vllm_memory.csv", 0, 0, 0, {("activation_peak", "GiB"): peak / 2**30})
+    elif case.batches:
         Bench(llm, recorder, memory.get(("kv_tokens", "tokens"), 1e9), ends_at).run(case)
 
 

@@ -1,7 +1,7 @@
 """What has to live inside a vLLM engine to measure it: a memory report and a decode without its prefill.
 
-`MemoryReport` extends the worker with one remote call that reads the figures of the start-up profile in
-bytes. `SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the
+`MemoryReport` extends the worker with remote calls that read the figures of the start-up profile in bytes;
+`SweepWorker` repeats that profile for other limits of tokens and sequences, without starting again. `SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the
 cache, so the decode step at a long context is measured without paying for the prompt; the cache is filled
 with random values once. It says nothing about prefill and knows no model. Loaded by name by
 `measure_vllm.py`; written against vLLM 0.26.
@@ -9,6 +9,7 @@ with random values once. It says nothing about prefill and knows no model. Loade
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import torch
@@ -18,9 +19,11 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorRole,
     SupportsHMA,
 )
+from vllm.v1.worker.gpu_worker import Worker
 
 _MARK = "in_cache"
 _FILL_CHUNK_ELEMENTS = 1 << 30
+SWEEP = [(tokens, seqs) for tokens in (16384, 8192, 4096, 2048) for seqs in (1024, 256, 64)]
 
 
 class MemoryReport:
@@ -43,6 +46,34 @@ class MemoryReport:
         }
         report |= {name: getattr(worker, attribute) for name, attribute in names.items() if hasattr(worker, attribute)}
         return {name: float(value) for name, value in report.items()}
+
+
+class SweepWorker(Worker):
+    """A worker whose start-up profile is repeated for every (max_num_batched_tokens, max_num_seqs) of `SWEEP`."""
+
+    def determine_available_memory(self) -> int:
+        """The engine's own profile first (it compiles), then the activation peak of each point, in bytes."""
+        available = int(super().determine_available_memory())
+        runner: Any = self.model_runner
+        started_with = runner.max_num_tokens, runner.max_num_reqs
+        self.sweep: list[tuple[int, int, int]] = []
+        for tokens, seqs in SWEEP:
+            if tokens > started_with[0] or seqs > started_with[1]:
+                continue
+            runner.max_num_tokens, runner.max_num_reqs = tokens, seqs
+            gc.collect()
+            torch.accelerator.empty_cache()
+            torch.accelerator.reset_peak_memory_stats(self.device)
+            before = torch.accelerator.memory_stats(self.device)["allocated_bytes.all.peak"]
+            runner.profile_run()
+            peak = torch.accelerator.memory_stats(self.device)["allocated_bytes.all.peak"]
+            self.sweep.append((tokens, seqs, peak - before))
+        runner.max_num_tokens, runner.max_num_reqs = started_with
+        return available
+
+    def activation_sweep(self) -> list[tuple[int, int, int]]:
+        """(max_num_batched_tokens, max_num_seqs, bytes) of every point."""
+        return self.sweep
 
 
 class _Nothing(KVConnectorMetadata):

@@ -46,6 +46,7 @@ def _serve(options: argparse.Namespace) -> int:
 
     checkpoint = load(options.model)
     model = Model(checkpoint.config, checkpoint.weights)
+    checkpoint.weights.clear()  # the model holds its own arrangement of them
     limits = Limits(
         max_model_len=options.max_model_len or min(checkpoint.config.max_position, 4096),
         max_num_seqs=options.max_num_seqs,

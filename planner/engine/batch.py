@@ -87,7 +87,8 @@ class Step:
     last_rows: Indices
 
 
-MAX_QUERIES = 128  # rows of a prompt chunk that attend at once: bounds the score matrix
+MAX_QUERIES = 128  # rows of a prompt chunk that attend at once
+MAX_PAIRS = 1 << 18  # queries × keys of a group, so that a long context does not make a huge score matrix
 
 
 def make_step(
@@ -106,8 +107,9 @@ def make_step(
             decoding.setdefault(len(chunk.blocks).bit_length(), []).append(i)
             continue
         table = np.asarray(chunk.blocks, np.int64)[None]
-        for begin in range(0, lengths[i], MAX_QUERIES):
-            queries = np.arange(begin, min(begin + MAX_QUERIES, lengths[i]))[None]
+        each = max(4, min(MAX_QUERIES, MAX_PAIRS // chunk.end))
+        for begin in range(0, lengths[i], each):
+            queries = np.arange(begin, min(begin + each, lengths[i]))[None]
             groups.append(Group(begins[i] + queries, chunk.start + queries, table, block_size))
     for members in decoding.values():
         width = max(len(chunks[i].blocks) for i in members)

@@ -97,6 +97,13 @@ def shift(text: str, spaces: int) -> Quoted:
     return Quoted("\n".join(pad + line if line else "" for line in text.split("\n")))
 
 
+def py(value: object) -> Quoted:
+    """A Python literal of None, a number or a string."""
+    if value is not None and not isinstance(value, str | int | float):
+        raise TypeError(f"{value!r} has no literal here")
+    return Quoted(repr(str(value) if isinstance(value, str) else value))
+
+
 def num(value: object) -> Quoted:
     """A number as every parser reads it: no exponent for integers, no binary noise."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -164,6 +171,7 @@ FILTERS: dict[str, Callable[..., Quoted]] = {
     "yaml_key": yaml_key,
     "yaml_block": yaml_block,
     "shift": shift,
+    "py": py,
     "num": num,
     "comment": comment,
     "md": md,

@@ -43,6 +43,8 @@ class Target:
 _MODULES = (
     *("docker", "compose", "kubernetes", "helm", "ollama"),
     *("kustomize", "hpa", "keda", "kserve", "openshift"),
+    *("lws", "ray", "production_stack", "llm_d"),
+    *("nim", "nim_operator", "endpoints"),
     *("lock", "readme", "bench"),
 )
 """In the order of the documentation; those that are always written last."""

@@ -68,7 +68,7 @@ def scaling(plan: Plan) -> Scaling:
     """
     best, engine, launch = plan.best, plan.resolved.engine, plan_launch(plan)
     assert engine.queue_metric is not None and engine.metrics_path is not None
-    waiting, why = _tolerated(plan)
+    waiting, why = tolerated(plan)
     matchers = [f"service={promql(launch.name)}"]
     if best.engine.name in _LABELLED:
         matchers.append(f"model_name={promql(launch.served_name)}")
@@ -86,7 +86,8 @@ def scaling(plan: Plan) -> Scaling:
     )
 
 
-def _tolerated(plan: Plan) -> tuple[int, str]:
+def tolerated(plan: Plan) -> tuple[int, str]:
+    """(requests that may wait at one replica, why so many)."""
     best, replicas = plan.best, plan.best.parallelism.replicas
     most = best.limits.max_num_seqs
     if best.performance is None:

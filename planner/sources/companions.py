@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import cache
 
 from planner.errors import CatalogError
-from planner.resources import folder
 from planner.spec.companion import CompanionImage, Companions
 
 _FILE = "companions.yaml"
@@ -14,14 +13,14 @@ _FILE = "companions.yaml"
 @cache
 def companions() -> Companions:
     """The whole file. Raises CatalogError when it is damaged."""
-    import yaml
     from pydantic import ValidationError
 
-    path = folder("catalog") / _FILE
+    from planner.sources.catalog import load
+
     try:
-        return Companions.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, yaml.YAMLError, ValidationError) as error:
-        raise CatalogError(f"{path}: {error}") from None
+        return Companions.model_validate(load().document("companions"))
+    except ValidationError as error:
+        raise CatalogError(f"{_FILE}: {' '.join(str(error).split())}") from None
 
 
 def companion_image(name: str) -> CompanionImage:

@@ -17,7 +17,7 @@ from planner.estimate.deployment import Deployment
 from planner.estimate.gguf import gguf_file_bytes, gguf_tensor_types
 from planner.estimate.layer_split import even_split
 from planner.estimate.memory import ledger
-from planner.estimate.memory_budget import device_weights
+from planner.estimate.device_weights import device_weights
 from planner.estimate.memory_layers import shape_of
 from planner.spec.gguf import GgufMix, GgufMixRules
 from planner.spec.plan import Parallelism

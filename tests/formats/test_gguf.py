@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -123,3 +125,11 @@ def test_a_range_reader_is_asked_for_pieces_only(whole: bytes, tmp_path: Path) -
     reader = Remote(whole + bytes(4 << 20))
     read_header(reader)
     assert reader.most <= 1 << 20
+
+
+def test_reading_headers_imports_no_numpy() -> None:
+    code = (
+        "import sys, planner.formats.gguf, planner.formats.safetensors, planner.formats.reader\n"
+        "sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

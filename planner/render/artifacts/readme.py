@@ -27,6 +27,13 @@ _HOW = {
     "keda": ("keda.yaml", "kubectl apply -f k8s.yaml -f keda.yaml"),
     "kserve": ("kserve.yaml", "kubectl apply -f kserve.yaml"),
     "openshift": ("openshift.yaml", "oc apply -f openshift.yaml"),
+    "lws": ("lws.yaml", "kubectl apply -f lws.yaml"),
+    "ray": ("ray.yaml", "kubectl apply -f ray.yaml"),
+    "production-stack": ("production-stack.yaml", "helm install llm vllm/vllm-stack --values production-stack.yaml"),
+    "llm-d": ("llm-d.yaml", "helm install llm llm-d-modelservice/llm-d-modelservice --values llm-d.yaml"),
+    "nim": ("nim.sh", "bash nim.sh"),
+    "nim-operator": ("nim-operator.yaml", "kubectl apply -f nim-operator.yaml"),
+    "endpoints": ("endpoints.py", "python endpoints.py create"),
     "bench": ("bench.sh", "bash bench.sh smoke"),
     "plan": ("plan.yaml", "planner generate plan.yaml"),
 }

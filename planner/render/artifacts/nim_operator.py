@@ -1,0 +1,79 @@
+"""`nim-operator.yaml`: NIMCache and NIMService of NVIDIA's operator, over several nodes where the plan needs it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from planner.render import names, nodes, pod
+from planner.render.arguments import nim as arguments
+from planner.render.artifacts import nim
+from planner.render.artifacts.docker import headline
+from planner.render.launch import PROBE_PERIOD_S, find_image
+from planner.render.registry import Target
+from planner.render.templating import fill
+from planner.units import GIB, MIB, ceil_div
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+FILE = "nim-operator.yaml"
+
+
+def refuses(plan: Plan) -> str | None:
+    """The cache fetches `organisation/model` from the Hub; the service joins repository and tag itself."""
+    reason = nim.not_nim(plan)
+    if reason is not None:
+        return reason
+    if "/" not in plan.best.model.checkpoint:
+        return "NIMCache asks for an organisation and a model, and this checkpoint names no organisation"
+    if names.split_reference(plan.best.engine.image or "")[2]:
+        return "NIMService takes a repository and a tag, not a digest"
+    return None
+
+
+def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
+    """One file for `kubectl apply -f`."""
+    best, limits, parallel = plan.best, plan.best.limits, plan.best.parallelism
+    image = find_image(best, plan.resolved)
+    assert image is not None
+    reference = best.engine.image or image.reference
+    repository, tag, _ = names.split_reference(reference)
+    namespace, _, model = best.model.checkpoint.partition("/")
+    over = nodes.nodes_per_replica(plan)
+    environment = {**image.environment, **arguments.environment(best, plan.resolved)}
+    del environment["NIM_MODEL_PATH"]  # the cache is mounted in its place
+    name = f"llm-{names.slug(best.model.served_name)}"
+    several = parallel.replicas > 1 or over > 1
+    text = fill(
+        "nim/nim-operator.yaml.j2",
+        title=headline(plan),
+        verified=best.engine.image_verified or image.verified,
+        name=name,
+        labels={"app.kubernetes.io/name": "nim", "app.kubernetes.io/instance": name},
+        namespace=namespace,
+        model=model,
+        revision=best.model.revision,
+        image=reference,
+        repository=repository,
+        tag=tag,
+        disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
+        access_mode="ReadWriteMany" if several else "ReadWriteOnce",
+        shm_mib=ceil_div(limits.shm_bytes or 64 * MIB, MIB),
+        memory_mib=ceil_div(limits.host_memory_bytes, MIB),
+        replicas=parallel.replicas,
+        environment=environment,
+        selector=pod.node_selector(plan),
+        cpu_request=parallel.devices_per_replica // over + 2,
+        devices_per_node=parallel.devices_per_replica // over,
+        nodes=over,
+        pipeline=parallel.pipeline,
+        tensor=parallel.tensor,
+        health_path=plan.resolved.engine.health_path or nim.DEFAULT_HEALTH,
+        probe_period_s=PROBE_PERIOD_S,
+        startup_failures=max(1, ceil_div(limits.startup_budget_seconds, PROBE_PERIOD_S)),
+        port=image.port,
+    )
+    return {FILE: text}
+
+
+TARGET = Target("nim-operator", "NVIDIA NIM Operator (NIMCache, NIMService)", (FILE,), refuses, render, default=False)
