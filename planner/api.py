@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     )
     from planner.spec.request import Request
     from planner.validate.accuracy import Report
+    from planner.validate.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,17 @@ def make_request(**fields: Any) -> Request:
         raise UsageError(f"{name}: {_limit(first)}") from None
 
 
+def reading_failure(error: Exception) -> str:
+    """Why a file could not be read, in words."""
+    words = {
+        "FileNotFoundError": "it does not exist",
+        "IsADirectoryError": "it is a folder",
+        "PermissionError": "permission denied",
+        "UnicodeDecodeError": "it is not UTF-8 text",
+    }
+    return words.get(type(error).__name__, type(error).__name__)
+
+
 def _limit(detail: Any) -> str:
     """One validation error as a clear line."""
     if detail["type"] == "extra_forbidden":
@@ -193,6 +205,7 @@ def recommend_request(request: Request) -> Recommendation:
     """As `recommend`, for a Request (a parsed request file, say)."""
     from planner.advise.brief import make_brief
     from planner.advise.recommend import recommend as advise
+    from planner.advise.recommend import within_budget
     from planner.render import default_files
     from planner.sources.catalog import load
     from planner.sources.machines import resolve_machine
@@ -202,18 +215,13 @@ def recommend_request(request: Request) -> Recommendation:
     model, assumed = resolve_model(catalog, request.model)
     notes: tuple[str, ...] = (assumed,) if assumed else ()
     if request.gpus is None:
-        from planner.advise.search import search
+        from planner.advise.search import search_and_advise
 
-        options = search(catalog, model, request)
-        first = options[0]
-        if request.concurrency is None:
-            request = request.model_copy(update={"concurrency": 32})
-        others = ", ".join(o.machine.label for o in options[1:4])
-        notes += (f"searched {len(options)} machines that can serve it; next best: {others or 'none'}",)
-        machine = first.machine
+        plan = search_and_advise(catalog, model, request, notes)
     else:
         machine = resolve_machine(catalog, request.gpus, request.ram)
-    plan = advise(catalog, make_brief(request, model, machine, notes))
+        within_budget(request, machine)
+        plan = advise(catalog, make_brief(request, model, machine, notes))
     return Recommendation(plan.model_copy(update={"artifacts": default_files(plan)}))
 
 
@@ -308,6 +316,27 @@ def accuracy() -> Report:
     return score(load())
 
 
+def validate(plan: Plan | str | Path, only: str | Sequence[str] | None = None) -> Verdict:
+    """Try `plan` (a Plan, a plan.yaml, or a folder of its files) before it is deployed: lint, simulate, smoke.
+
+    A folder is linted as it lies. `only` names one depth or several. Raises UnknownNameError for another name.
+    """
+    from planner.validate.depths import validate as check
+
+    folder = Path(plan) if isinstance(plan, (str, Path)) and Path(plan).is_dir() else None
+    return check(load_plan(plan), folder, only)
+
+
+def probe(url: str, plan: Plan | str | Path | None = None, **options: Any) -> Verdict:
+    """Ask a live endpoint (OpenAI's API, TGI's or Ollama's) everything a client relies on, then put load on it.
+
+    With a plan: at its concurrency, beside its figures. Options are those of `planner.validate.probe.probe`.
+    """
+    from planner.validate.probe import probe as check
+
+    return check(url, None if plan is None else load_plan(plan), **options)
+
+
 def generate(plan: Plan | str | Path, targets: Sequence[str] | None = None) -> dict[str, str]:
     """The files of `plan` (a Plan or the path of a plan.yaml): relative path → text."""
     from planner.render import render
@@ -327,5 +356,5 @@ def load_plan(plan: Plan | str | Path) -> Plan:
             path = path / "plan.yaml"
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{str(plan)!a} cannot be read as a plan: {type(error).__name__}") from None
+        raise UsageError(f"{str(plan)!a} cannot be read as a plan: {reading_failure(error)}") from None
     return parse(text)

@@ -56,7 +56,7 @@ class Candidate:
 def releases_for(catalog: Catalog, brief: Brief) -> tuple[tuple[EngineRelease, ...], tuple[Rejection, ...]]:
     """The release of each engine to consider on this platform, and the engines refused by name."""
     request, platform = brief.request, brief.machine.platform
-    engines = ADVISED_ENGINES if request.engine is None else (request.engine.casefold(),)
+    engines = ADVISED_ENGINES if request.engine is None else (request.engine,)
     chosen, refused = [], []
     for engine in engines:
         releases = catalog.releases(engine)
@@ -100,6 +100,10 @@ def enumerate_candidates(
             refused.append(Rejection(candidate=release.engine, reason=reason, rule="architecture"))
             continue
         layouts = list(_layouts(release, brief))
+        if release.engine in LAYER_SPLIT_ENGINES and brief.machine.count > brief.machine.devices_per_node:
+            reason = f"one {release.engine} server sees one host; {brief.machine.label} is several"
+            refused.append(Rejection(candidate=release.engine, reason=reason, rule="platform"))
+            continue
         for quantization, checkpoint in _formats(catalog, brief, release, refused):
             kernel = kernel_for(release, brief.machine, quantization.id)
             label = f"{release.engine} {quantization.id}"
@@ -120,7 +124,7 @@ def enumerate_candidates(
                     fitting.append(layout)
                 else:
                     refused.append(Rejection(candidate=f"{label} TP{layout.tensor}", reason=reason, rule="alignment"))
-            for kv_name, kv_format in _kv_formats(catalog, brief, release):
+            for kv_name, kv_format in _kv_formats(catalog, brief, release, refused):
                 candidates += [
                     Candidate(release, quantization, checkpoint, support, native, kv_format, kv_name, layout)
                     for layout in fitting
@@ -213,7 +217,9 @@ def _quality_floor(catalog: Catalog, brief: Brief, release: EngineRelease) -> fl
     return catalog.format(resolve_quantization(brief.request.min_quality, release.engine, catalog)).quality_rank
 
 
-def _kv_formats(catalog: Catalog, brief: Brief, release: EngineRelease) -> Iterator[tuple[str, KvFormat]]:
+def _kv_formats(
+    catalog: Catalog, brief: Brief, release: EngineRelease, refused: list[Rejection]
+) -> Iterator[tuple[str, KvFormat]]:
     asked = brief.request.kv_cache_dtype
     default = "fp16" if release.engine in LAYER_SPLIT_ENGINES or brief.model.dtype == "fp16" else "bf16"
     if asked in (None, "auto"):
@@ -227,11 +233,16 @@ def _kv_formats(catalog: Catalog, brief: Brief, release: EngineRelease) -> Itera
         return
     known = release.kv_cache_dtypes
     kv_format = catalog.kv_format(asked)
+    label, gate = f"{release.engine} KV {asked}", release.kv_min_compute_capability.get(kv_format.id)
+    accelerator = brief.machine.accelerator
     if asked not in known and kv_format.id not in known:
-        raise UnknownNameError(
-            f"KV cache dtype of {release.engine} {release.version}", asked, known, hint=f"it takes {', '.join(known)}"
-        )
-    yield asked, kv_format
+        reason = f"{release.engine} {release.version} takes a KV cache in {', '.join(known)}, not in {asked}"
+        refused.append(Rejection(candidate=label, reason=reason, rule="kernel"))
+    elif gate is not None and accelerator is not None and accelerator.sm is not None and accelerator.sm < gate * 10:
+        reason = f"a KV cache in {asked} needs compute capability {gate:.1f}; {accelerator.name} has less"
+        refused.append(Rejection(candidate=label, reason=reason, rule="kernel"))
+    else:
+        yield asked, kv_format
 
 
 def fp8_kv_is_native(brief: Brief) -> bool:
@@ -246,7 +257,8 @@ def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
     """Ways to use the machine's devices, best use of all devices first."""
     request, machine, model = brief.request, brief.machine, brief.model
     if release.engine in LAYER_SPLIT_ENGINES or machine.accelerator is None:
-        yield Parallelism(replicas=request.replicas or 1)
+        if (request.replicas or 1) == 1:  # one server takes the whole machine
+            yield Parallelism()
         return
     count, per_node = machine.count, machine.devices_per_node
     fixed = any((request.tensor_parallel, request.pipeline_parallel, request.data_parallel, request.expert_parallel))
@@ -262,12 +274,11 @@ def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
                 continue
             if devices <= per_node < count and per_node % devices:
                 continue
+            replicas = request.replicas or max(1, min(count // devices, brief.workload.concurrency))
+            if devices * replicas > count:
+                continue
             yield Parallelism(
-                tensor=tensor,
-                pipeline=pipeline,
-                data=data,
-                expert=request.expert_parallel or 1,
-                replicas=request.replicas or max(1, count // devices),
+                tensor=tensor, pipeline=pipeline, data=data, expert=request.expert_parallel or 1, replicas=replicas
             )
     if not fixed and model.is_moe and release.has("expert_parallel") and 2 <= count <= per_node:
         yield Parallelism(data=count, expert=count)

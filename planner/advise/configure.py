@@ -37,8 +37,11 @@ def configure(
     layered = candidate.release.engine in LAYER_SPLIT_ENGINES
     used = machine.count if layered else layout.devices_per_replica * layout.replicas
     limits = deployment.limits
-    if memory.host_bytes:
-        limits = limits.model_copy(update={"host_memory_bytes": limits.host_memory_bytes + memory.host_bytes})
+    on_host = memory.host_bytes
+    if machine.accelerator is None and not layered:
+        on_host = sum(memory.bytes_of(item) for item in ("weights", "kv_cache", "activations", "runtime"))
+    if on_host:
+        limits = limits.model_copy(update={"host_memory_bytes": limits.host_memory_bytes + on_host})
     return Configuration(
         engine=_engine(candidate, brief),
         model=_model(candidate, brief),

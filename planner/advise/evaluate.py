@@ -6,6 +6,7 @@ finalist in full. Knows nothing of choosing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -114,7 +115,7 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
         deployment = deploy(candidate, brief, context, sequences=sequences)
         memory = ledger(deployment)
         if is_whole(memory, brief):
-            best = deployment, memory
+            best = _without_surplus(deployment, memory, brief)
             break
         if best is None or (memory.fits and not best[1].fits) or _misses_by_less(memory, best[1]):
             best = deployment, memory
@@ -132,6 +133,25 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
         deployment, brief.workload, calibration, memory.kv_cache_tokens, gpu_layers=memory.offloaded_layers
     )
     return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
+
+
+def _without_surplus(deployment: Deployment, memory: MemoryLedger, brief: Brief) -> tuple[Deployment, MemoryLedger]:
+    """On a CPU the KV cache is host memory: as much as the planned requests need, not all there is."""
+    limits = deployment.limits
+    if brief.machine.accelerator is not None or brief.request.gpu_memory_utilization is not None:
+        return deployment, memory
+    if limits.gpu_memory_utilization is None or not memory.device_bytes:
+        return deployment, memory
+    needed = limits.max_num_seqs * limits.max_model_len * memory.kv_bytes_per_token
+    surplus = memory.bytes_of("kv_cache") - needed
+    share = limits.gpu_memory_utilization - surplus / memory.device_bytes
+    if surplus <= 0:
+        return deployment, memory
+    tighter = replace(
+        deployment, limits=limits.model_copy(update={"gpu_memory_utilization": math.ceil(share * 100) / 100})
+    )
+    tried = ledger(tighter)
+    return (tighter, tried) if tried.fits else (deployment, memory)
 
 
 def is_whole(memory: MemoryLedger, brief: Brief) -> bool:

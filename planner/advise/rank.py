@@ -24,6 +24,8 @@ UNSEEN_PRICE = 0.05
 """Utility lost by a checkpoint that is named by its publisher's pattern and that nobody here has opened."""
 CONTEXT_PRICE = 0.2
 """Utility lost per halving of the context below the preferred one."""
+PIPELINE_PRICE = 0.3
+"""Utility lost per doubling of pipeline stages within a host: bubbles and stage imbalance that means hide."""
 DEVICE_PRICE = 0.02
 """Utility lost per doubling of devices when nothing else tells two candidates apart."""
 
@@ -53,6 +55,8 @@ def utility(assessment: Assessment, brief: Brief) -> float:
     latency = -math.log2(assessment.ttft_s + assessment.itl_s * max(1, workload.output_tokens - 1))
     devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
     frugal = -DEVICE_PRICE * math.log2(max(1, devices))
+    if candidate.parallelism.devices_per_replica <= brief.machine.devices_per_node:
+        frugal -= PIPELINE_PRICE * math.log2(candidate.parallelism.pipeline)
     rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
     quality = -QUALITY_PRICE * rank - _availability_price(candidate, brief)
     quality -= CONTEXT_PRICE * math.log2(brief.context_tokens / assessment.deployment.limits.max_model_len)

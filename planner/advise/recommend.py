@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from planner.advise.brief import Brief
 from planner.advise.configure import configure, meets_targets
 from planner.advise.consult import consult_guide
+from planner.advise.finals import FINALISTS, finals
 from planner.advise.rank import ordered, score
 from planner.advise.remedies import remedies
 from planner.advise.resolve import resolved
@@ -24,9 +25,8 @@ if TYPE_CHECKING:
     from planner.advise.evaluate import Assessment, Misfit
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
-
-FINALISTS = 6
-"""Candidates of the chosen engine that are simulated in full."""
+    from planner.spec.hardware import Machine
+    from planner.spec.request import Request
 
 
 def recommend(catalog: Catalog, brief: Brief) -> Plan:
@@ -36,13 +36,13 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
     if verdict.engine is None:
         raise _infeasible(catalog, brief, found, verdict)
     pool = [a for a in found.fitting if a.candidate.release.engine == verdict.engine]
-    best, finalists = _finals(catalog, brief, pool)
+    best, finalists = finals(catalog, brief, pool)
     if brief.slo_is_explicit and not best.meets_slo:
         raise _too_slow(catalog, brief, best, found)
     alternatives = _alternatives(catalog, brief, found, finalists, verdict)
     reasons = (_engine_reason(verdict, best), *_with_unquantized(best, brief, found))
     best = best.model_copy(update={"reasons": reasons})
-    cautions = (*verdict.cautions, *_cautions(brief, best, found))
+    cautions = (*verdict.cautions, *_cautions(brief, best, alternatives, found))
     return Plan(
         planner_version=__version__,
         request=brief.request,
@@ -56,14 +56,11 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
     )
 
 
-def _finals(catalog: Catalog, brief: Brief, pool: list[Assessment]) -> tuple[Configuration, list[Configuration]]:
-    """The best of the engine after a full simulation of the front runners, and the others in order."""
-    finalists = [
-        configure(a.candidate, a.deployment, a.memory, brief, catalog.calibration, score=score(a, brief))
-        for a in ordered(pool, brief)[:FINALISTS]
-    ]
-    ranked = sorted(finalists, key=lambda c: (not c.meets_slo, -c.score))
-    return ranked[0], ranked[1:]
+def within_budget(request: Request, machine: Machine) -> None:
+    """Raises InfeasibleError when the machine is known to cost more than the request allows."""
+    budget, price = request.budget_usd_per_hour, machine.usd_per_hour
+    if budget is not None and price is not None and price > budget:
+        raise InfeasibleError(f"{machine.label} costs {price:g} USD per hour, more than the budget of {budget:g}")
 
 
 def _alternatives(
@@ -152,9 +149,14 @@ def _search_steps(brief: Brief, pool: list[Assessment], others: list[Configurati
     return (step,)
 
 
-def _cautions(brief: Brief, best: Configuration, found: Survey) -> list[str]:
+def _cautions(brief: Brief, best: Configuration, alternatives: tuple[Configuration, ...], found: Survey) -> list[str]:
     notes = []
     if best.performance is not None and not meets_targets(best.performance, brief):
+        better = next((c for c in alternatives if c.meets_slo), None)
+        if better is not None:
+            notes.append(
+                f"{better.engine.name} {better.quantization} (an alternative) would meet the targets this one misses"
+            )
         notes.append(
             f"the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
             f"p{brief.request.slo_percentile:g}) are missed under this load; fewer users or more devices help"
@@ -182,7 +184,7 @@ def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict)
     ladder = remedies(catalog, brief)
     status = {engine: reason for engine, reason in found.engines().items() if reason}
     told = [f"{engine}: {reason}" for engine, reason in status.items()]
-    told += [s.outcome for s in verdict.steps if s.strength in ("policy", "require") and s.engine not in status]
+    told += [s.outcome for s in verdict.steps if s.strength in ("policy", "require") and s.outcome not in told]
     return InfeasibleError(
         f"{brief.model.id} cannot be served on {brief.machine.label} as asked ({'; '.join(dict.fromkeys(told))})",
         ladder,

@@ -6,27 +6,27 @@ A remedy is a changed request that was surveyed and fits; its figures are what t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief, make_brief
 from planner.advise.command import command
 from planner.advise.consult import consult_guide
-from planner.advise.rank import meets, ordered
-from planner.advise.survey import Survey, survey
+from planner.advise.finals import finals
+from planner.advise.survey import survey
 from planner.errors import PlannerError
 from planner.sources.machines import resolve_machine
 from planner.spec.plan import Remedy
 from planner.units import GIB, gib, round_up
 
 if TYPE_CHECKING:
-    from planner.advise.evaluate import Assessment
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Accelerator
+    from planner.spec.plan import Configuration
     from planner.spec.request import Request
 
 MAX_REMEDIES = 8
 _COUNTS = (2, 4, 8, 16)
+_DEVICES_TRIED = 12
 _OTHER_DEVICES = 2
 """Other accelerators offered, the smallest that work."""
 
@@ -34,10 +34,15 @@ _OTHER_DEVICES = 2
 def remedies(catalog: Catalog, brief: Brief, *, too_slow: bool = False) -> tuple[Remedy, ...]:
     """The ladder for `brief`; with `too_slow` only what also meets the latency targets."""
     ladder: list[Remedy] = []
+    done: set[str] = set()
     for action, request in _variations(catalog, brief, too_slow):
-        remedy = _tried(catalog, brief, action, request, too_slow)
+        kind = action.split(" ", 1)[-1] if action[0].isdigit() else action
+        if kind in done:
+            continue  # the least of its kind that works is enough
+        remedy = _tried(catalog, brief, action, request)
         if remedy is not None and all(remedy.command != other.command for other in ladder):
             ladder.append(remedy)
+            done.add(kind)
     ladder += _other_devices(catalog, brief, too_slow)
     return tuple(ladder[:MAX_REMEDIES])
 
@@ -65,12 +70,15 @@ def _variations(catalog: Catalog, brief: Brief, too_slow: bool) -> Iterator[tupl
         yield from _shorter_contexts(request)
     if not too_slow and request.min_quality is None and request.quantization is None:
         yield "fewer than 4 bits (noticeably worse answers)", changed(min_quality="gguf:Q2_K")
+    if request.min_quality is not None:
+        yield "a lower quality floor", changed(min_quality=None)
     if too_slow and brief.workload.concurrency > 1:
         yield from _fewer_users(catalog, brief)
     if brief.machine.accelerator is not None and request.ram is None and not too_slow:
         yield "part of the layers on the CPU (slow)", changed(ram=_ram_for(brief), engine=None)
     if brief.machine.accelerator is None:
-        yield "more memory", changed(ram=_ram_for(brief))
+        for factor in (1, 2, 4):
+            yield "more memory", changed(ram=_ram_for(brief, factor))
         return
     name = brief.machine.label.split("x", 1)[-1]
     if brief.machine.instance is None and brief.machine.accelerator.devices_per_node > 1:
@@ -91,15 +99,13 @@ def _shorter_contexts(request: Request) -> Iterator[tuple[str, Request]]:
 
 
 def _fewer_users(catalog: Catalog, brief: Brief) -> Iterator[tuple[str, Request]]:
-    """The most users that meet the targets, by bisection over the quick estimate."""
+    """The most users that meet the targets after simulation, by bisection."""
     low, high = 0, brief.workload.concurrency
-    while high - low > 1:
+    while high - low > max(1, high // 8):
         middle = (low + high) // 2
         request = brief.request.model_copy(update={"concurrency": middle})
-        tried = make_brief(request, brief.model, brief.machine)
-        found = survey(catalog, tried)
-        best = _best(found, tried, consult_guide(catalog, tried, found).engine)
-        if best is not None and meets(best, tried):
+        best = _best(catalog, make_brief(request, brief.model, brief.machine))
+        if best is not None and best.meets_slo:
             low = middle
         else:
             high = middle
@@ -107,63 +113,69 @@ def _fewer_users(catalog: Catalog, brief: Brief) -> Iterator[tuple[str, Request]
         yield "fewer concurrent users", brief.request.model_copy(update={"concurrency": low})
 
 
-def _ram_for(brief: Brief) -> str:
-    """Host memory for the model at about 5 bits a weight, with room for the system."""
+def _ram_for(brief: Brief, factor: int = 1) -> str:
+    """Host memory for the model at about 5 bits a weight, with room for the system; `factor` times as much."""
     from planner.estimate.tensors import parameter_count
 
-    needed = parameter_count(brief.model) * 5 // 8 + 8 * GIB
+    needed = factor * (parameter_count(brief.model) * 5 // 8 + 8 * GIB)
     return f"{round_up(needed, 16 * GIB) // GIB}GiB"
 
 
-def _tried(catalog: Catalog, brief: Brief, action: str, request: Request, too_slow: bool) -> Remedy | None:
-    """The remedy, when the changed request fits (and is fast enough, when that was the trouble)."""
+def _tried(catalog: Catalog, brief: Brief, action: str, request: Request) -> Remedy | None:
+    """The remedy, when `recommend` would answer the changed request with a plan."""
     try:
         machine = brief.machine
         if request.gpus != brief.request.gpus or request.ram != brief.request.ram:
             machine = resolve_machine(catalog, request.gpus or machine.label, request.ram)
         changed = make_brief(request, brief.model, machine)
-        found = survey(catalog, changed)
-        best = _best(found, changed, consult_guide(catalog, changed, found).engine)
+        best = _best(catalog, changed)
     except PlannerError:
         return None  # the variation is itself refused: no way out
-    if best is None or (too_slow and not meets(best, changed)):
+    if best is None or (changed.slo_is_explicit and not best.meets_slo):
         return None
     return _remedy(action, request, best)
 
 
-def _best(found: Survey, brief: Brief, engine: str | None) -> Assessment | None:
-    """What `recommend` would choose: the guide's engine, the objective's best."""
-    front = ordered([a for a in found.fitting if a.candidate.release.engine == engine], brief)
-    return front[0] if front else None
+def _best(catalog: Catalog, brief: Brief) -> Configuration | None:
+    """What `recommend` would choose: the guide's engine, the objective's best after simulation."""
+    found = survey(catalog, brief)
+    engine = consult_guide(catalog, brief, found).engine
+    pool = [a for a in found.fitting if a.candidate.release.engine == engine]
+    return finals(catalog, brief, pool)[0] if pool else None
 
 
-def _remedy(action: str, request: Request, best: Assessment) -> Remedy:
-    memory = best.memory
+def _remedy(action: str, request: Request, best: Configuration) -> Remedy:
+    memory, speed, layout = best.memory, best.performance, best.parallelism
+    shape = "".join(
+        f" {name}{n}"
+        for name, n in (("TP", layout.tensor), ("PP", layout.pipeline), ("DP", layout.data), ("×", layout.replicas))
+        if n > 1
+    )
     figures = {
-        "configuration": best.candidate.label,
         "weights per device": gib(memory.bytes_of("weights")),
-        "context": f"{best.deployment.limits.max_model_len:,} tokens",
-        "TTFT": f"about {best.ttft_s * 1000:,.0f} ms",
-        "ITL": f"about {best.itl_s * 1000:,.1f} ms",
-        "throughput": f"about {best.output_tokens_per_s:,.0f} output tokens/s",
+        "context": f"{best.limits.max_model_len:,} tokens",
     }
-    return Remedy(action=action, detail=best.candidate.label, command=command(request), figures=figures)
+    if memory.offloaded_layers is not None and memory.offloaded_layers != memory.total_layers:
+        figures["layers on the device"] = f"{memory.offloaded_layers} of {memory.total_layers}"
+    if speed is not None:
+        figures["TTFT"] = f"about {speed.ttft_ms.p50.value:,.0f} ms"
+        figures["ITL"] = f"about {speed.itl_ms.p50.value:,.1f} ms"
+        figures["throughput"] = f"about {speed.output_tokens_per_s.value:,.3g} output tokens/s"
+    label = f"{best.engine.name} {best.engine.version} {best.quantization}{shape}"
+    return Remedy(action=action, detail=label, command=command(request), figures=figures)
 
 
 def _other_devices(catalog: Catalog, brief: Brief, too_slow: bool) -> list[Remedy]:
-    """The smallest other accelerators, one device each, on which the request works."""
+    """The smallest other accelerators (or, when speed is short, the slowest faster ones) that work alone."""
     found: list[Remedy] = []
     present = brief.machine.accelerator
-    for accelerator in _by_memory(catalog, brief):
-        if present is not None and accelerator.id == present.id:
+    layout = dict.fromkeys(("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "replicas"))
+    users = brief.workload.concurrency
+    for name, accelerator in _ranked_devices(catalog, brief, too_slow):
+        if present is not None and accelerator.id == present.id and not accelerator.memory_options_bytes:
             continue
-        request = brief.request.model_copy(
-            update={"gpus": f"1x{accelerator.id}", "tensor_parallel": None, "pipeline_parallel": None,
-                    "data_parallel": None, "expert_parallel": None, "replicas": None}
-        )  # fmt: skip
-        remedy = _tried(
-            catalog, replace(brief, request=brief.request), f"another device: {accelerator.name}", request, too_slow
-        )
+        update = {"gpus": f"1x{name}", "ram": None, "concurrency": users, "objective": brief.objective, **layout}
+        remedy = _tried(catalog, brief, f"another device: {accelerator.name}", brief.request.model_copy(update=update))
         if remedy is not None:
             found.append(remedy)
             if len(found) == _OTHER_DEVICES:
@@ -171,13 +183,27 @@ def _other_devices(catalog: Catalog, brief: Brief, too_slow: bool) -> list[Remed
     return found
 
 
-def _by_memory(catalog: Catalog, brief: Brief) -> list[Accelerator]:
-    """Server and workstation accelerators with room for 4-bit weights, smallest first."""
+def _ranked_devices(catalog: Catalog, brief: Brief, too_slow: bool) -> list[tuple[str, Accelerator]]:
+    """(name, device) with room for 4-bit weights, of the same kind of machine first."""
     from planner.estimate.tensors import parameter_count
 
     least = parameter_count(brief.model) // 2
-    kinds = ("datacenter", "workstation", "consumer")
-    usable = [
-        a for a in catalog.accelerators() if a.plannable and a.device_class in kinds and a.usable_memory_bytes > least
-    ]
-    return sorted(usable, key=lambda a: (a.usable_memory_bytes, -a.mem_bandwidth_bytes_per_s, a.id))[:12]
+    apple = brief.machine.device_class == "apple"
+    kinds = ("apple",) if apple else ("datacenter", "workstation", "consumer")
+    usable: list[tuple[tuple[float, float, str], str, Accelerator]] = []
+    for a in catalog.accelerators():
+        if not a.plannable or a.device_class not in kinds:
+            continue
+        for size in a.memory_options_bytes or (a.usable_memory_bytes,):
+            if size <= least * (1.4 if apple else 1):
+                continue
+            name = f"{a.id}-{size // GIB}gb" if a.memory_options_bytes else a.id
+            speed = a.mem_bandwidth_bytes_per_s
+            usable.append(((speed, size, name) if too_slow else (size, -speed, name), name, a))
+    if too_slow:
+        present = brief.machine.accelerator
+        slowest = present.mem_bandwidth_bytes_per_s if present else 0.0
+        usable = [row for row in usable if row[0][0] > slowest]
+    usable.sort(key=lambda row: row[0])
+    step = max(1, len(usable) // _DEVICES_TRIED) if too_slow else 1
+    return [(name, a) for _, name, a in usable[::step][:_DEVICES_TRIED]]

@@ -22,12 +22,17 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Machine
     from planner.spec.model import ModelSpec
+    from planner.spec.plan import Plan
     from planner.spec.request import Request
 
 _SERVER_CLASSES = ("datacenter", "workstation", "consumer")
 _COUNTS = (1, 2, 4, 8)
 _MAX_CANDIDATES = 6
 """Formats tried on each machine: the best quality first, until one meets the targets."""
+
+
+_CONFIRMED = 8
+"""Machines that are planned in full before the search gives up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,30 @@ def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option
         where = "within that budget" if request.budget_usd_per_hour is not None else "in the catalog"
         raise InfeasibleError(f"no machine {where} can serve {model.id} as asked")
     return tuple(sorted(options, key=_order))
+
+
+def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, notes: tuple[str, ...]) -> Plan:
+    """The plan on the best machine that a full look confirms. Raises InfeasibleError when none does."""
+    from planner.advise.recommend import recommend
+
+    options = search(catalog, model, request)
+    if request.concurrency is None:
+        request = request.model_copy(update={"concurrency": 32})
+    failure: InfeasibleError | None = None
+    for i, option in enumerate(options[:_CONFIRMED]):
+        others = ", ".join(_told(o) for j, o in enumerate(options[: i + 5]) if j > i)
+        said = f"searched {len(options)} machines that can serve it; next best: {others or 'none'}"
+        try:
+            return recommend(catalog, make_brief(request, model, option.machine, (*notes, said)))
+        except InfeasibleError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _told(option: Option) -> str:
+    price = option.usd_per_million_output_tokens
+    return option.machine.label + (f" (about {price:.3g} USD per million output tokens)" if price else "")
 
 
 def _order(option: Option) -> tuple[object, ...]:

@@ -43,6 +43,10 @@ def estimate_one(catalog: Catalog, brief: Brief) -> tuple[Configuration, tuple[s
         quantization = "gguf:Q4_K_M" if layered else brief.model.quantization
         request = request.model_copy(update={"quantization": quantization})
         notes.append(f"quantization {quantization} (--quantization)")
+    used = (request.tensor_parallel or 1) * (request.pipeline_parallel or 1) * (request.data_parallel or 1)
+    used *= request.replicas or 1
+    if request.engine not in LAYER_SPLIT_ENGINES and used < brief.machine.count:
+        notes.append(f"{used} of {brief.machine.count} devices used (--tp, --pp, --dp, --replicas)")
     request = request.model_copy(
         update={
             "tensor_parallel": request.tensor_parallel or 1,

@@ -12,7 +12,19 @@ from typing import Annotated
 
 import typer
 
-from planner.cli import accuracy, catalogs, compare, detect, estimate, explain, fit, generate, recommend
+from planner.cli import (
+    accuracy,
+    catalogs,
+    compare,
+    detect,
+    estimate,
+    explain,
+    fit,
+    generate,
+    probe,
+    recommend,
+    validate,
+)
 from planner.errors import InfeasibleError, PlannerError
 from planner.version import __version__
 
@@ -30,6 +42,8 @@ app.command("fit")(fit.fit)
 app.command("compare")(compare.compare)
 app.command("generate")(generate.generate)
 app.command("explain")(explain.explain)
+app.command("validate")(validate.validate)
+app.command("probe")(probe.probe)
 app.command("accuracy")(accuracy.accuracy)
 app.command("detect")(detect.detect)
 app.add_typer(catalogs.models, name="models")

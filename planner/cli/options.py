@@ -40,14 +40,20 @@ Gpus = Annotated[
     str | None,
     typer.Option(
         "--gpus",
-        help="2xA100, 8xH100-SXM, 1xM3-Max-64GB, cpu, cpu:epyc-9654, aws:p5.48xlarge, detect. Left out: search the catalog.",
+        help="2xA100, 8xH100-SXM, 1xM3-Max-64GB, cpu, cpu:epyc-9654, aws:p5.48xlarge, detect. None: search.",
     ),
 ]
 Gpu = Annotated[str | None, typer.Option("--gpu", "--system", help="Device name; with --num-gpus, instead of --gpus.")]
 NumGpus = Annotated[int | None, typer.Option("--num-gpus", "--total-gpus", help="How many of --gpu.")]
 Ram = Annotated[str | None, typer.Option("--ram", help="Host memory, e.g. 48GiB.")]
 Engine = Annotated[
-    str | None, typer.Option("--engine", "--backend", help="vllm, tgi or ollama.", rich_help_panel=CHOICE)
+    str | None,
+    typer.Option(
+        "--engine",
+        "--backend",
+        help="vllm, tgi, ollama; for estimates also llamacpp, nim, tensorrt_llm.",
+        rich_help_panel=CHOICE,
+    ),
 ]
 EngineVersion = Annotated[str | None, typer.Option("--engine-version", help="e.g. 0.33.0.", rich_help_panel=CHOICE)]
 Quantization = Annotated[

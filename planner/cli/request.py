@@ -47,6 +47,8 @@ def read_request(path: Path) -> dict[str, Any]:
     """A request file: a YAML mapping of Request fields. Raises UsageError in one line."""
     import yaml
 
+    from planner.api import reading_failure
+
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise UsageError(f"{path.name} is larger than 1 MiB, which no request is")
@@ -55,7 +57,7 @@ def read_request(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path.name}: YAML aliases are not accepted in a request")
         data = yaml.safe_load(text)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"request file {str(path)!a} cannot be read: {type(error).__name__}") from None
+        raise UsageError(f"request file {str(path)!a} cannot be read: {reading_failure(error)}") from None
     except (yaml.YAMLError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

@@ -19,6 +19,7 @@ from planner.spec.plan import Percentiles, Performance
 
 if TYPE_CHECKING:
     from planner.estimate.deployment import Deployment, Workload
+    from planner.estimate.efficiency import Fit
     from planner.estimate.schedulers.policy import Policy
     from planner.spec.calibration import Calibration
 
@@ -35,7 +36,7 @@ def quick(
     """(mean TTFT in s, mean ITL in s, output tokens/s) of the whole deployment, without percentiles."""
     step = StepModel(deployment, calibration, gpu_layers=gpu_layers)
     rules = policy(deployment, workload, kv_pool_tokens)
-    engines = _engines(deployment)
+    engines = _engines(deployment, workload)
     found = flow_of(step, rules, workload, engines)
     return found.ttft_s, found.itl_s, engines * found.requests_per_s * workload.output_tokens
 
@@ -46,16 +47,17 @@ def serve(
     calibration: Calibration,
     kv_pool_tokens: int,
     gpu_layers: int | None = None,
+    fit: Fit | None = None,
 ) -> Performance:
     """Figures with bands for `workload` on `deployment`, whose pool holds `kv_pool_tokens` tokens.
 
     The pool is that of one tensor × pipeline group. Data-parallel ranks and replicas share the load
     evenly. `gpu_layers` (engines that split layers): how many lie on the device, the output counted
-    as one; the host works on the rest.
+    as one; the host works on the rest. `fit` overrides the calibration's coefficients.
     """
-    step = StepModel(deployment, calibration, gpu_layers=gpu_layers)
+    step = StepModel(deployment, calibration, fit=fit, gpu_layers=gpu_layers)
     rules = policy(deployment, workload, kv_pool_tokens)
-    engines = _engines(deployment)
+    engines = _engines(deployment, workload)
     means = flow_of(step, rules, workload, engines)
     share = workload.concurrency / engines
     rate = None if workload.arrival != "poisson" else _rate(workload) / engines
@@ -80,8 +82,9 @@ def serve(
     )
 
 
-def _engines(deployment: Deployment) -> int:
-    return deployment.parallelism.data * deployment.parallelism.replicas
+def _engines(deployment: Deployment, workload: Workload) -> int:
+    """Engines with something to do: more of them than clients stand idle."""
+    return min(deployment.parallelism.data * deployment.parallelism.replicas, max(1, workload.concurrency))
 
 
 def _rate(workload: Workload) -> float:

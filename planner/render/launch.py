@@ -176,6 +176,8 @@ def plan_launch(plan: Plan) -> Launch:
     port = image.port if image.port >= UNPRIVILEGED_PORT else image.port + 8000
     accelerator, parallel = resolved.machine.accelerator, configuration.parallelism
     per_replica = parallel.devices_per_replica if accelerator else 0
+    if accelerator and resolved.engine.has("layer_split"):
+        per_replica = configuration.hardware.count
     on_node = max(1, resolved.machine.devices_per_node // per_replica) if per_replica else 1
     local = min(parallel.replicas, on_node)
     listen = engine.listen(port)

@@ -57,7 +57,19 @@ def print_accuracy(console: Console, report: Report) -> None:
         table.add_row(*_outcome(o))
     console.print(table)
     slices = Table(title="Slices: median (mean) of the absolute error", title_justify="left")
-    for name in ("metric", "engine", "device class", "format", "model", "n", "fitted", "p90", "bias", "held out", "80 %"):
+    for name in (
+        "metric",
+        "engine",
+        "device class",
+        "format",
+        "model",
+        "n",
+        "fitted",
+        "p90",
+        "bias",
+        "held out",
+        "80 %",
+    ):
         slices.add_column(name, overflow="fold")
     for s in report.slices:
         slices.add_row(*_slice(s))

@@ -48,6 +48,8 @@ def ladder(error: InfeasibleError) -> str:
     lines = [str(error)]
     if error.remedies:
         lines += ["", "Ways out, least effort first:"]
+    else:
+        lines += ["", "No single change that was tried is a way out."]
     for i, remedy in enumerate(error.remedies, 1):
         figures = ", ".join(f"{name} {value}" for name, value in remedy.figures.items() if name != "configuration")
         lines += [f"{i}. {remedy.action}: {remedy.detail}", f"   {figures}", f"   {remedy.command}"]

@@ -1,26 +1,47 @@
-"""catalog/companions.yaml: images and instances of third-party targets. Read once, never on a cold start."""
+"""catalog/companions.yaml and catalog/monitoring.yaml: what third-party targets start, rent and show.
+
+Read once, never on a cold start.
+"""
 
 from __future__ import annotations
 
 from functools import cache
+from typing import TypeVar
 
 from planner.errors import CatalogError
-from planner.spec.companion import CompanionImage, Companions
+from planner.resources import folder
+from planner.spec.base import Spec
+from planner.spec.companion import CompanionImage, Companions, Monitoring, Panel
 
-_FILE = "companions.yaml"
+_FILE, _MONITORING = "companions.yaml", "monitoring.yaml"
+S = TypeVar("S", bound=Spec)
 
 
-@cache
-def companions() -> Companions:
-    """The whole file. Raises CatalogError when it is damaged."""
+def _read(name: str, kind: type[S]) -> S:
     from pydantic import ValidationError
 
     from planner.sources.catalog import load
 
     try:
-        return Companions.model_validate(load().document("companions"))
+        return kind.model_validate(load().document(name.removesuffix(".yaml")))
     except ValidationError as error:
-        raise CatalogError(f"{_FILE}: {' '.join(str(error).split())}") from None
+        raise CatalogError(f"{name}: {' '.join(str(error).split())}") from None
+
+
+@cache
+def companions() -> Companions:
+    """Images and instances. Raises CatalogError when the file is damaged."""
+    return _read(_FILE, Companions)
+
+
+@cache
+def _monitoring() -> Monitoring:
+    return _read(_MONITORING, Monitoring)
+
+
+def monitoring_panels(engine: str) -> tuple[Panel, ...]:
+    """The dashboard of `engine`, empty when none is catalogued. Raises CatalogError when the file is damaged."""
+    return _monitoring().engines.get(engine, ())
 
 
 def companion_image(name: str) -> CompanionImage:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from planner.spec.base import Spec
 
@@ -55,3 +55,10 @@ class Request(Spec):
     budget_usd_per_hour: float | None = Field(default=None, gt=0)
     cheapest: bool = False
     top: int = Field(default=5, ge=1, le=100)
+
+    @field_validator("engine")
+    @classmethod
+    def _as_catalogued(cls, name: str | None) -> str | None:
+        """Engines as the catalog spells them: llama.cpp is llamacpp, TensorRT-LLM tensorrt_llm."""
+        plain = "".join(c for c in (name or "").casefold() if c.isalnum())
+        return {"": None, "tensorrtllm": "tensorrt_llm", "trtllm": "tensorrt_llm"}.get(plain, plain)

@@ -1,0 +1,64 @@
+"""`planner probe`: a live endpoint against what its clients rely on and what its plan says."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from planner.cli import options as opt
+from planner.cli.emit import emit
+from planner.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def probe(
+    url: Annotated[str, typer.Option("--url", help="Where it listens, e.g. http://localhost:8000.")],
+    plan: Annotated[Path | None, typer.Option("--plan", help="A plan.yaml, or the folder that holds one.")] = None,
+    log: Annotated[Path | None, typer.Option("--log", help="vLLM's start-up log, to compare memory.")] = None,
+    load: Annotated[bool, typer.Option("--load/--no-load", help="Put load on it.")] = True,
+    concurrency: Annotated[
+        int | None, typer.Option("--concurrency", "-c", min=1, help="Clients at once; default: the plan's, or 4.")
+    ] = None,
+    requests: Annotated[int | None, typer.Option("--requests", min=1, help="Default: 3 per client.")] = None,
+    load_seconds: Annotated[float, typer.Option("--load-seconds", min=1, help="Start no request after this.")] = 120.0,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without a byte.")] = 120.0,
+    key_variable: Annotated[
+        str, typer.Option("--api-key-env", help="Environment variable with the endpoint's key.")
+    ] = "OPENAI_API_KEY",
+    output: opt.OutputOption = opt.Output.table,
+) -> None:
+    """Ask an endpoint everything a client relies on, then load it as planned; actual figures beside the plan's."""
+    from planner import api
+
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace") if log is not None else None
+    except OSError as error:
+        raise UsageError(f"--log {str(log)!a} cannot be read: {error.strerror}") from None
+    verdict = api.probe(
+        url, plan, key=os.environ.get(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
+        load_seconds=load_seconds, timeout_s=timeout, progress=_progress if sys.stderr.isatty() else None,
+    )  # fmt: skip
+
+    def table(console: Console) -> None:
+        from planner.report.verdict import print_verdict
+
+        print_verdict(console, verdict)
+
+    emit(output, verdict.to_dict, table)
+    if verdict.exit_code:
+        raise typer.Exit(verdict.exit_code)
+
+
+def _progress(done: int, total: int) -> None:
+    """A bar on stderr, erased when full."""
+    filled = 30 * done // total
+    sys.stderr.write(f"\r{'█' * filled}{'░' * (30 - filled)} {done}/{total} requests")
+    if done == total:
+        sys.stderr.write("\r\x1b[K")
+    sys.stderr.flush()
