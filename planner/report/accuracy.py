@@ -38,11 +38,11 @@ the comparison is of orders, not of digits):
 
 | tool | rows | TPOT mean / median | TTFT mean / median | other |
 |---|---|---|---|---|
-| aiconfigurator 0.12.0 | random aggregated rows of its own data; 151 predicted, 110 failed | 32.9 / 18.9 % | 59.1 / 48.2 % | four rows in ten unanswered |
+| aiconfigurator 0.12.0 | random rows of its own data; 151, 110 failed | 32.9 / 18.9 % | 59.1 / 48.2 % | |
 | aiconfigurator 0.12.0 | Llama-3.1-70B FP8, vLLM, H100 and H200; 91 | 5.0 / 4.6 % | 42.7 / 35.5 % | its best slice |
 | aiconfigurator 0.12.0 | Qwen3-32B, vLLM, H100; 82 | 14.7 / 11.8 % | 40.5 / 45.7 % | |
 | aiconfigurator 0.12.0 | its 35 curated references; 24 predicted, 11 failed | 31.4 / 17.7 % | 55.4 / 52.2 % | |
-| llm-d-planner 0.3.3 | 49 vLLM 0.19 runs on H100 (its documentation) | | | weights 0.84 %, KV pool 7.82 %, maximum concurrency 16.65 % |
+| llm-d-planner 0.3.3 | 49 vLLM 0.19 runs on H100 (its documentation) | | | weights 0.84 %, KV pool 7.82 % |
 """
 
 

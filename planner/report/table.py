@@ -37,7 +37,7 @@ def _row(c: Configuration, label: str) -> tuple[str, ...]:
         str(p.replicas),
         c.kv_cache_dtype,
         f"{c.limits.max_model_len:,}",
-        gib(c.memory.bytes_of("weights")),
+        gib(c.memory.bytes_of("weights")) + _split(c),
         f"{c.memory.kv_cache_tokens:,}",
         f"{short(performance.ttft_ms.p50.value)} ms" if performance else "–",
         f"{short(performance.itl_ms.p50.value)} ms" if performance else "–",
@@ -45,6 +45,14 @@ def _row(c: Configuration, label: str) -> tuple[str, ...]:
         short(price.value) if price else "–",
         {True: "met", False: "missed", None: "–"}[c.meets_slo],
     )
+
+
+def _split(c: Configuration) -> str:
+    """How many layers are on the device, where not all are."""
+    on_device, total = c.memory.offloaded_layers, c.memory.total_layers
+    if c.hardware.accelerator is None or on_device == total:
+        return ""
+    return f" ({on_device} of {total} layers)"
 
 
 def dataframe(plan: Plan) -> Any:
