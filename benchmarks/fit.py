@@ -21,11 +21,12 @@ import yaml
 from fit_plans import HARDWARE, PLANS, Plan, Row
 from fit_solver import METRICS, Data, solve
 
-from planner.estimate.efficiency import scopes
+from planner.estimate.efficiency import Fit, scopes
 from planner.estimate.ops import UNCALIBRATED
 from planner.sources import catalog
 from planner.sources.measurements import speed_rows
-from planner.validate.replay import Book
+from planner.spec.calibration import Calibration
+from planner.validate.replay import Book, Replay
 
 CALIBRATION = Path(__file__).resolve().parent.parent / "catalog" / "calibration"
 Array = Any
@@ -37,11 +38,17 @@ NARROWEST_BAND = 0.02
 
 
 def fold_kinds(rows: list[Row]) -> tuple[str, ...]:
-    """What is left out: models and devices where enough remain, else a TP size, else a length pair."""
+    """What is left out: models and devices where enough remain, else a TP size, else a length pair.
+
+    Where all rows have the same two or three lengths, a model, though fewer remain.
+    """
     kinds = tuple(k for k in ("model", "device") if len({fold_of(r, k) for r in rows}) > LEAST_REMAINING)
     if kinds:
         return kinds
-    return ("tensor",) if len({r.tensor for r in rows}) > 2 else ("lengths",)
+    if len({r.tensor for r in rows}) > 2:
+        return ("tensor",)
+    few_lengths = len({r.lengths for r in rows}) <= LEAST_REMAINING
+    return ("model",) if few_lengths and len({r.model for r in rows}) > 1 else ("lengths",)
 
 
 def fold_of(row: Row, kind: str) -> str:
@@ -56,6 +63,7 @@ class Fits:
     book: Book
     rows: list[Row]
     _data: dict[str, Data] = field(default_factory=dict)
+    _others: dict[str, list[Row]] = field(default_factory=dict)
     _solved: dict[tuple[str, str, str], dict[str, float]] = field(default_factory=dict)
 
     def data(self, plan: Plan) -> Data:
@@ -63,8 +71,18 @@ class Fits:
         if plan.name not in self._data:
             engines = plan.row_engines or (plan.engine,)
             mine = [r for r in self.rows if r.engine in engines and r.accelerator in plan.devices and plan.where(r)]
-            self._data[plan.name] = Data(mine, self.book)
+            self._data[plan.name] = Data([r for r in mine if r.metric in METRICS], self.book)
+            self._others[plan.name] = [r for r in mine if r.metric not in METRICS]
         return self._data[plan.name]
+
+    def watched(self, plan: Plan, kind: str) -> list[tuple[Row, float]]:
+        """Rows of the plan that are not fitted (percentiles, throughput), each without its fold."""
+        self.data(plan)
+        replays = {
+            fold: Replay(self.book, Calibration(), Fit(self.solved(plan, kind, fold), "fitted", "", ""))
+            for fold in {fold_of(r, kind) for r in self._others[plan.name]}
+        }
+        return [(r, replays[fold_of(r, kind)].predict(r)) for r in self._others[plan.name]]
 
     def solved(self, plan: Plan, kind: str = "", fold: str = "") -> dict[str, float]:
         """The plan's coefficients; with a fold, as if its rows had never been measured."""
@@ -171,7 +189,7 @@ def decides(plan: Plan, row: Row, book: Book) -> bool:
 
 def run(source: Any, date: str, write: bool, only: str = "") -> None:
     """All fits in order; files by engine."""
-    rows, book = [r for r in speed_rows() if r.metric in METRICS], Book(source)
+    rows, book = list(speed_rows()), Book(source)
     fits = Fits(book, rows)
     files: dict[str, dict[str, list[dict[str, object]]]] = defaultdict(lambda: {"efficiencies": [], "bands": []})
     held: list[tuple[str, str, str, str]] = []
@@ -186,11 +204,8 @@ def run(source: Any, date: str, write: bool, only: str = "") -> None:
             errors = {kind: data.errors_of(predicted) for kind, predicted in found.items()}
             for kind in kinds:
                 summary(f"-{kind}", data, errors[kind])
-                held += [
-                    (r.key, kind, fold_of(r, kind), f"{p:.5g}")
-                    for r, p in zip(data.rows, found[kind], strict=True)
-                    if decides(plan, r, book)
-                ]
+                told = [*zip(data.rows, found[kind], strict=True), *fits.watched(plan, kind)]
+                held += [(r.key, kind, fold_of(r, kind), f"{p:.5g}") for r, p in told if decides(plan, r, book)]
             basis, how = "fitted", _told(kinds)
             out["bands"] += band_rows(plan, data, errors, date)
         named = {plan.scope: basis, **dict.fromkeys(plan.also, "inherited")}
@@ -200,9 +215,7 @@ def run(source: Any, date: str, write: bool, only: str = "") -> None:
         write_files(files, held)
 
 
-def write_files(
-    files: dict[str, dict[str, list[dict[str, object]]]], held: list[tuple[str, str, str, str]]
-) -> None:
+def write_files(files: dict[str, dict[str, list[dict[str, object]]]], held: list[tuple[str, str, str, str]]) -> None:
     """catalog/calibration/<engine>.yaml and held_out.csv."""
     CALIBRATION.mkdir(exist_ok=True)
     for engine, document in files.items():

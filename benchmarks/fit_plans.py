@@ -20,12 +20,15 @@ HARDWARE = (
 )  # fmt: skip
 SERVING = (
     "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
-    "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "tile_tokens",
-    "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "quant_layer_s",
-    "expert_skew", "step_s", "seq_s", "request_s", "activation_passes", "link_fraction", "link_latencies",
+    "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "fp8_moe_flop", "tile_tokens",
+    "expert_tile_tokens", "expert_half_width", "attention_flop_fraction", "layer_s", "moe_layer_s",
+    "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_skew", "step_s", "seq_s", "request_s",
+    "prompt_token_s", "activation_passes", "link_fraction", "link_latencies",
 )  # fmt: skip
 STATIC = tuple(
-    k for k in SERVING if k not in ("request_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop")
+    k
+    for k in SERVING
+    if k not in ("request_s", "prompt_token_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop")
 )
 LOCAL = (
     "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
@@ -93,34 +96,30 @@ def _stable(row: Row) -> bool:
     return not (row.model == "Qwen/Qwen3-32B" and row.quantization == "fp8")
 
 
-def _read_whole(row: Row) -> bool:
-    """Leaves out Mixtral with dummy weights: its router sends every token to the same two experts."""
-    return bool(row.model != "mistralai/Mixtral-8x7B-v0.1")
-
-
 def _few(row: Row) -> bool:
     """Leaves out large batches on CPUs: those builds ran attention over the cells of all sequences."""
     return bool(row.concurrency <= 8)
 
 
 def _v0(row: Row) -> bool:
-    """vLLM before 0.6: one scheduler step per batch in Python, no chunked prefill; 2.7 times slower on 8B than 0.6."""
-    return bool(row.engine_version == "0.4")
+    """vLLM of 2024: one scheduler step per batch in Python, no chunked prefill; 0.6.0 is 2.7 times faster than 0.5."""
+    return row.engine_version in ("0.4", "0.6.1")
 
 
 PLANS = (
-    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC, where=_read_whole),
-    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
-    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35, where=_read_whole),
+    Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC),
+    Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
+    Plan(*ADA, ("l40s",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
     Plan("nim", "Hopper", ("h100-sxm",), SERVING, ("tensorrt_llm", "Hopper"), sigma=0.35, also=("cuda",)),
     Plan(
         *HOPPER,
         ("h100-sxm", "h200-sxm"),
         SERVING,
-        where=lambda r: _stable(r) and r.engine_version != "0.4",
+        hardware_from=("tensorrt_llm", "Hopper"),
+        where=lambda r: _stable(r) and not _v0(r),
         also=("cuda",),
     ),
-    Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.35, also=("Blackwell Ultra",)),
+    Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.6, also=("Blackwell Ultra",)),
     Plan("vllm", "Ampere", (), (), HOPPER, AMPERE),
     Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
     Plan("vllm-v0", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.4, where=_v0, row_engines=("vllm",)),

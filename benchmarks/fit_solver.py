@@ -31,6 +31,9 @@ CEILING = {
 }  # fmt: skip
 """What hardware cannot exceed, with room for errors of a catalogued peak. GeForce peaks are catalogued
 with FP32 accumulation; llama.cpp accumulates in FP16, at twice that rate."""
+TIGHT = {"link_fraction": 0.15, "activation_passes": 0.15}
+"""Priors that rows hardly move: what a link reaches is known from collectives' own benchmarks, and one
+collection's servers would else decide it for all."""
 DELTA, NOISE = 0.15, 0.15
 FULL_WEIGHT_ROWS = 150
 """More rows than these sharpen a fit no further: they share models, and so their errors."""
@@ -85,7 +88,7 @@ def _weight(row: Row) -> float:
         return 0.3  # queueing noise says little about kernels
     if row.load == "closed_loop" and row.output_tokens <= 128:
         return 0.3  # how clients group decides these
-    return 5.0 if row.engine_version == "0.26.0" else 1.0
+    return 1.0
 
 
 def solve(
@@ -95,6 +98,7 @@ def solve(
     if not free or not data.rows:
         return dict(prior)
     start = np.log([prior[k] for k in free])
+    width = np.array([min(sigma, TIGHT.get(k, sigma)) for k in free])
     noise = NOISE**2 * max(1.0, len(data.rows) / FULL_WEIGHT_ROWS)
 
     def values(t: Array) -> dict[str, float]:
@@ -102,7 +106,7 @@ def solve(
 
     def cost(r: Array, t: Array) -> float:
         loss = 2 * DELTA**2 * (np.sqrt(1 + (r / DELTA) ** 2) - 1)
-        return float((data.weight * loss).sum() / noise + (((t - start) / sigma) ** 2).sum())
+        return float((data.weight * loss).sum() / noise + (((t - start) / width) ** 2).sum())
 
     roof = np.log([CEILING.get(k, 1e9) for k in free])
     t, damping = np.minimum(start, roof), 1e-2
@@ -115,8 +119,8 @@ def solve(
             moved[j] -= 0.02
             slopes[:, j] = (data.residuals(values(moved)) - r) / -0.02
         w = data.weight / np.sqrt(1 + (r / DELTA) ** 2) / noise
-        curve = (slopes * w[:, None]).T @ slopes + np.eye(len(free)) / sigma**2
-        gradient = slopes.T @ (w * r) + (t - start) / sigma**2
+        curve = (slopes * w[:, None]).T @ slopes + np.diag(1 / width**2)
+        gradient = slopes.T @ (w * r) + (t - start) / width**2
         for _ in range(6):
             move = np.clip(-np.linalg.solve(curve + damping * np.diag(np.diag(curve)), gradient), -0.7, 0.7)
             move = np.minimum(t + move, roof) - t

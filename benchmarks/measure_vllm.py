@@ -11,6 +11,9 @@ the time between two outputs of the engine is averaged over the steps in which a
 this is (t_total - t_prefill)/(osl - 1) without the requests that start late. *Prefill*: wall seconds from
 submitting prompts to their first token, nothing cached. *Closed loop*: each client sends its next request
 when the last has ended; its first is left out. It does not measure HTTP, a tokenizer or more than one GPU.
+Random weights do not route like trained ones: a step of a mixture of experts is only as good as the spread
+of the experts it happened to hit. Long for one file, so that it and `vllm_probe.py` are all that has to be
+copied to a machine.
 """
 
 from __future__ import annotations
@@ -89,14 +92,14 @@ CASES: dict[str, Case] = {
         instead_of="8b-fp8",
     ),
     "moe-fp8": Case(_MOE_FP8, "fp8-block", env=_NO_DEEP_GEMM),
-    "8b-awq": Case(_8B, "awq", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
+    "8b-awq": Case(_8B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
     "8b-loop": Case(_8B, engine={"max_num_batched_tokens": 8192, "max_num_seqs": 1024}, clients=(16, 64, 200)),
     "32b": Case("Qwen/Qwen3-32B"),
     "mla": Case("deepseek-ai/DeepSeek-V2-Lite", edit={"auto_map": None}),
     "gpt-oss": Case("openai/gpt-oss-20b", "mxfp4"),
     "8b-kv8": Case(_8B, kv_dtype="fp8", engine={"kv_cache_dtype": "fp8"}),
     "gemma": Case("google/gemma-3-12b-it", edit={"architectures": ["Gemma3ForCausalLM"], "torch_dtype": "bfloat16"}),
-    "70b-awq": Case(_70B, "awq", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
+    "70b-awq": Case(_70B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
     "8b-eager": Case(_8B, engine={"enforce_eager": True}, batches=(1, 32, 128), prompts=((1, 128), (1, 1024))),
     "8b-long": Case(
         _8B, batches=(1,), contexts=(512, 16384, 65536), prompts=((1, 32768), (1, 65536)), max_model_len=131072
@@ -111,6 +114,18 @@ for _name, _model in (("8b", _8B), ("32b", "Qwen/Qwen3-32B")):
         batches=(),
         max_model_len=8192,
     )
+CASES["memory-8b-small"] = Case(
+    _8B,
+    edit={"num_hidden_layers": 4},
+    engine={
+        "max_num_batched_tokens": 2048,
+        "max_num_seqs": 64,
+        "compilation_config": {"cudagraph_mode": "NONE"},
+    },
+    batches=(),
+    prompts=(),
+    max_model_len=8192,
+)
 
 
 @dataclass

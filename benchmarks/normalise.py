@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 import normalise_memory as memory
+import normalise_own
+import normalise_speed as speed
 
 from planner.sources.catalog import read_yaml
 from planner.spec.base import Spec
-from planner.spec.measurement import LeftOut, MemoryRow, SpeedRow
+from planner.spec.measurement import LeftOut
 
 MEASUREMENTS = Path(__file__).resolve().parent.parent / "catalog" / "measurements"
 
 
 def write(name: str, spec: type[Spec], rows: Iterable[Any]) -> None:
-    """One table; columns in the order of the schema, defaults left blank."""
+    """One table; columns in the order of the schema, what nobody stated left blank."""
     table = list(rows)
     defaults = {k: f.default for k, f in spec.model_fields.items()}
     with (MEASUREMENTS / name).open("w", encoding="utf-8", newline="") as file:
@@ -32,7 +34,9 @@ def write(name: str, spec: type[Spec], rows: Iterable[Any]) -> None:
         out.writerow(spec.model_fields)
         for row in table:
             cells = row.model_dump()
-            out.writerow(["" if cells[k] == defaults[k] else _cell(cells[k]) for k in spec.model_fields])
+            out.writerow(
+                ["" if cells[k] == defaults[k] and not cells[k] else _cell(cells[k]) for k in spec.model_fields]
+            )
     print(f"{name}: {len(table)} rows")
 
 
@@ -51,7 +55,7 @@ def merged(entries: Iterable[LeftOut]) -> list[LeftOut]:
     ]
 
 
-def main(truth: Path) -> None:
+def main(truth: Path, own: Path | None) -> None:
     """Write every table."""
     names = read_yaml(MEASUREMENTS / "names.yaml")
     found: dict[str, list[Any]] = {
@@ -59,15 +63,30 @@ def main(truth: Path) -> None:
         "memory_llamacpp.csv": list(memory.llamacpp_logs(truth, names)),
         "gguf_sizes.csv": list(memory.gguf_sizes(truth, names)),
     }
-    missing: list[LeftOut] = []
+    ours = speed.Names(names)
+    found |= {
+        "vllm_closed_loop.csv": list(speed.vllm_closed_loop(truth, ours)),
+        "vllm_h200.csv": list(speed.h200(truth, ours)),
+        "nim_closed_loop.csv": list(speed.nim(truth, ours)),
+        "tensorrt_llm_static.csv": list(speed.trtllm(truth, ours)),
+        "vllm_static_2024.csv": list(speed.argonne(truth, ours)),
+        "vllm_mi300x.csv": list(speed.mi300x(truth, ours)),
+        "gaudi_static.csv": list(speed.gaudi(truth, ours)),
+    }
+    if own:
+        found["vllm_h200_steps.csv"] = list(normalise_own.speed(own / "h200_vllm_steps.csv"))
+        found["memory_vllm.csv"] += normalise_own.memory(own / "h200_vllm_memory_more.csv")
+    missing = [LeftOut(**{"model": "", **entry}) for entry in names["left_out_by_hand"]]
     for name, rows in found.items():
         missing += [r for r in rows if isinstance(r, LeftOut)]
         kept = [r for r in rows if not isinstance(r, LeftOut)]
-        write(name, MemoryRow if isinstance(kept[0], MemoryRow) else SpeedRow, kept)
+        write(name, type(kept[0]), kept)
     write("left_out.csv", LeftOut, merged(missing))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="where the collections lie")
-    main(parser.parse_args().folder)
+    parser.add_argument("--own", type=Path, help="where benchmarks/measure_vllm.py left its tables")
+    arguments = parser.parse_args()
+    main(arguments.folder, arguments.own)

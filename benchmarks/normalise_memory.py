@@ -77,7 +77,8 @@ def h200_logs(truth: Path, names: Names) -> Iterator[MemoryRow]:
                 engine="vllm", engine_version="0.26.0", model=names["models"][log["case"]],
                 quantization=log["case"].rpartition("-")[2], kv_cache_dtype="bf16", accelerator="h200-sxm",
                 metric=metric, value=float(log[column]), source="vLLM 0.26.0 on one H200 SXM 141GB, dummy weights",
-                url="", date="2026-08-31", total_gib=139.80, gpu_memory_utilization=float(log["gpu_memory_utilization"]),
+                url="", date="2026-08-31", total_gib=139.80,
+                gpu_memory_utilization=float(log["gpu_memory_utilization"]),
                 max_model_len=int(log["max_model_len"]), max_num_seqs=int(log["max_num_seqs"]),
                 max_num_batched_tokens=int(log["max_num_batched_tokens"]), what="device",
             )  # fmt: skip

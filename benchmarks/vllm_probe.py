@@ -1,10 +1,11 @@
 """What has to live inside a vLLM engine to measure it: a memory report and a decode without its prefill.
 
-`MemoryReport` extends the worker with remote calls that read the figures of the start-up profile in bytes;
-`SweepWorker` repeats that profile for other limits of tokens and sequences, without starting again. `SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the
-cache, so the decode step at a long context is measured without paying for the prompt; the cache is filled
-with random values once. It says nothing about prefill and knows no model. Loaded by name by
-`measure_vllm.py`; written against vLLM 0.26.
+`MemoryReport` extends the worker with a remote call that reads the figures of the start-up profile in
+bytes; `SweepWorker` repeats that profile for other limits of tokens and sequences, without starting again.
+`SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the cache, so
+the decode step at a long context is measured without paying for the prompt; the cache is filled with random
+values once. It says nothing about prefill and knows no model. Loaded by name by `measure_vllm.py`; written
+against vLLM 0.26.
 """
 
 from __future__ import annotations

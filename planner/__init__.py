@@ -18,7 +18,19 @@ from typing import TYPE_CHECKING, Any
 from planner.version import __version__
 
 if TYPE_CHECKING:
-    from planner.api import Comparison, Estimate, Recommendation, accuracy, compare, estimate, fit, generate, recommend
+    from planner.api import (
+        Comparison,
+        Estimate,
+        Recommendation,
+        accuracy,
+        compare,
+        estimate,
+        fit,
+        generate,
+        probe,
+        recommend,
+        validate,
+    )
     from planner.errors import InfeasibleError, PlannerError, UnknownNameError, UsageError
 
 __all__ = [
@@ -35,7 +47,9 @@ __all__ = [
     "estimate",
     "fit",
     "generate",
+    "probe",
     "recommend",
+    "validate",
 ]
 
 _ERRORS = frozenset({"InfeasibleError", "PlannerError", "UnknownNameError", "UsageError"})

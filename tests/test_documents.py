@@ -48,3 +48,11 @@ def test_every_command_in_the_readme_is_a_real_verb() -> None:
     named = set(re.findall(r"(?:^|`|/)planner ([a-z]+)", text, re.MULTILINE))
     assert named
     assert named <= verbs
+
+
+def test_the_page_of_targets_shows_what_each_writes(refresh: ModuleType) -> None:
+    from planner.render import targets
+
+    text = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
+    assert text == refresh.targets_page()
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [t.slug for t in targets()]

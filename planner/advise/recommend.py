@@ -163,6 +163,10 @@ def _cautions(brief: Brief, best: Configuration, alternatives: tuple[Configurati
         )
     if best.engine.image and not best.engine.image_verified:
         notes.append(f"nobody here has pulled {best.engine.image}; check that the tag exists before you roll out")
+    if best.parallelism.devices_per_replica > brief.machine.devices_per_node:
+        notes.append(
+            "one replica spans several hosts: `planner generate plan.yaml --target lws` (or ray) writes what starts it"
+        )
     if best.engine.plugin:
         notes.append(f"{best.quantization} needs the plugin {best.engine.plugin}, which the stock image lacks")
     if best.model.gated:

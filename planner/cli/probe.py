@@ -29,8 +29,8 @@ def probe(
     load_seconds: Annotated[float, typer.Option("--load-seconds", min=1, help="Start no request after this.")] = 120.0,
     timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without a byte.")] = 120.0,
     key_variable: Annotated[
-        str, typer.Option("--api-key-env", help="Environment variable with the endpoint's key.")
-    ] = "OPENAI_API_KEY",
+        str | None, typer.Option("--api-key-env", help="Environment variable that holds the endpoint's key.")
+    ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Ask an endpoint everything a client relies on, then load it as planned; actual figures beside the plan's."""
@@ -41,7 +41,7 @@ def probe(
     except OSError as error:
         raise UsageError(f"--log {str(log)!a} cannot be read: {error.strerror}") from None
     verdict = api.probe(
-        url, plan, key=os.environ.get(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
+        url, plan, key=_key(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
         load_seconds=load_seconds, timeout_s=timeout, progress=_progress if sys.stderr.isatty() else None,
     )  # fmt: skip
 
@@ -53,6 +53,15 @@ def probe(
     emit(output, verdict.to_dict, table)
     if verdict.exit_code:
         raise typer.Exit(verdict.exit_code)
+
+
+def _key(variable: str | None) -> str | None:
+    """The key in `variable`. No key is sent unless its variable is named: the endpoint may be anybody's."""
+    if variable is None:
+        return None
+    if not os.environ.get(variable):
+        raise UsageError(f"--api-key-env {variable!a}: the environment has no such variable")
+    return os.environ[variable]
 
 
 def _progress(done: int, total: int) -> None:

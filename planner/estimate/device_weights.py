@@ -26,6 +26,7 @@ def device_weights(d: Deployment, stage: int) -> int:
         expert_ranks(d),
         d.engine.engine == "tgi",
         d.machine.accelerator.sm if d.machine.accelerator else None,
+        int(d.engine.memory.coefficients.get("mxfp4_hidden_multiple", 256)) if d.engine.memory else 256,
     )
 
 
@@ -50,6 +51,7 @@ def _weights(
     ep: int,
     is_tgi: bool,
     sm: int | None,
+    mxfp4_hidden_multiple: int,
 ) -> int:
     if quant.kind == "gguf" and checkpoint is not None and checkpoint.stored is not None:
         return _stored_share(model, checkpoint.stored, tp, pp, stage)
@@ -60,7 +62,7 @@ def _weights(
         pp=pp,
         stage=stage,
         ep=ep,
-        rules=TGI if is_tgi else vllm_rules(sm),
+        rules=TGI if is_tgi else vllm_rules(sm, mxfp4_hidden_multiple=mxfp4_hidden_multiple),
         group_size=checkpoint.group_size if checkpoint else None,
         unquantized=(checkpoint.unquantized or None) if checkpoint else None,
     )

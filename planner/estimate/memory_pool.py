@@ -40,8 +40,14 @@ def pool_rules(d: Deployment) -> PoolRules:
     return _rules(
         GAUDI_BLOCK_TOKENS if gaudi else block,
         d.engine.engine != "tgi" and not gaudi,
-        limits.max_num_batched_tokens or limits.max_batch_prefill_tokens or limits.max_model_len,
+        (limits.max_num_batched_tokens or limits.max_batch_prefill_tokens or limits.max_model_len) * in_flight(d),
     )
+
+
+def in_flight(d: Deployment) -> int:
+    """Batches scheduled and not yet settled, whose tokens a window keeps: one per stage, two when scheduled ahead."""
+    ahead = d.engine.memory.coefficients.get("in_flight_batches", 1.0) if d.engine.memory else 1.0
+    return max(int(ahead), d.parallelism.pipeline)
 
 
 def pool_of(d: Deployment, stage: int, available_bytes: int, context: int | None = None) -> KvPool:

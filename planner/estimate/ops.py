@@ -12,13 +12,16 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
 * `flop_fraction` share of the dense 16-bit peak that a large multiply reaches; `fp8_flop`,
   `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` and `fp4_dequant_flop`
   for kernels that widen weights before a 16-bit multiply, `gguf_flop` for ggml's kernels,
-  `moe_flop` for grouped experts.
+  `moe_flop` for grouped experts, and `fp8_moe_flop` once more for those in FP8.
 * `tile_tokens` a multiply of T tokens costs as much as one of T + tile_tokens that runs at full
   rate (partly filled tiles); `expert_tile_tokens` the same for the tokens of each touched expert.
 * `attention_flop_fraction` share of the 16-bit peak that attention over a prompt reaches.
+* `expert_half_width` columns at which a slice of an expert multiplies at half the rate of a wide one.
 * `layer_s`, `moe_layer_s`, `mixer_layer_s` fixed seconds per decoder layer, per MoE layer, per
-  recurrent layer and step (launches, norms, routing); `step_s` and `seq_s` the engine's own cost
-  per step and per running sequence; `request_s` per request before its first token.
+  recurrent layer and step (launches, norms, routing), `fp4_moe_layer_s` per MoE layer in fused 4-bit
+  kernels; `step_s` and `seq_s` the engine's own cost per step and per running sequence; `request_s` and
+  `prompt_token_s` per request and per token of its prompt before the first token (front end).
+* `launch_layer_s` seconds per layer that the host needs to launch a step with prompts, at least.
 * `quant_layer_s` the same per layer whose activations are narrowed on the fly (native FP8, INT8, FP4).
 * `expert_skew` how much longer the busiest of several expert ranks takes than the mean one.
 * `activation_passes` how often a layer reads or writes its hidden state per token.
@@ -52,19 +55,24 @@ UNCALIBRATED: Final[dict[str, float]] = {
     "fp4_dequant_flop": 0.85,
     "gguf_flop": 0.5,
     "moe_flop": 0.6,
+    "fp8_moe_flop": 0.8,
     "tile_tokens": 16.0,
     "expert_tile_tokens": 8.0,
+    "expert_half_width": 64.0,
     "attention_flop_fraction": 0.3,
     "layer_s": 2.5e-5,
     "moe_layer_s": 2.0e-5,
+    "fp4_moe_layer_s": 2.0e-5,
+    "launch_layer_s": 1.0e-4,
     "mixer_layer_s": 2.0e-5,
     "quant_layer_s": 4.0e-6,
     "expert_skew": 1.2,
     "step_s": 8.0e-4,
     "seq_s": 5.0e-6,
     "request_s": 5.0e-3,
+    "prompt_token_s": 1.0e-6,
     "activation_passes": 12.0,
-    "link_fraction": 0.6,
+    "link_fraction": 0.75,
     "link_latencies": 4.0,
     "sharpness": 3.0,
 }

@@ -62,7 +62,8 @@ def serve(
     share = workload.concurrency / engines
     rate = None if workload.arrival != "poisson" else _rate(workload) / engines
     run = simulate(step, rules, workload, share, rate)
-    ttft = _spread([(s.ttft_s, w) for s, w in _weighted(run)], means.ttft_s)
+    waits = [(s.ttft_s, w) for s, w in _weighted(run)]
+    ttft = _spread(waits, None if means.saturated else means.ttft_s)  # a queue that grows has no steady mean
     itl = _spread([(s.itl_s, w) for s, w in _weighted(run)], means.itl_s)
     name, machine = deployment.engine.engine, deployment.machine
     basis = step.fit.basis
@@ -111,11 +112,12 @@ def _weighted(run: Run) -> list[tuple[Served, float]]:
     return [*((s, first) for s in run.start), *((s, later) for s in run.steady)]
 
 
-def _spread(values: list[tuple[float, float]], mean: float) -> dict[str, float]:
-    """mean, p50, p90 and p99 of the weighted `values`, rescaled to have `mean`."""
+def _spread(values: list[tuple[float, float]], mean: float | None) -> dict[str, float]:
+    """mean, p50, p90 and p99 of the weighted `values`, rescaled to have `mean` where one is given."""
     ordered = sorted(values)
     weight = sum(w for _, w in ordered)
     average = sum(v * w for v, w in ordered) / weight
+    mean = average if mean is None else mean
     scale = mean / average if average > 0 else 1.0
     found, passed, marks = {"mean": mean}, 0.0, [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)]
     for value, w in ordered:

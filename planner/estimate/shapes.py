@@ -42,6 +42,8 @@ class Experts:
     layers: int
     elements: float
     bytes: float
+    width: float
+    """Columns of one expert's matrices on one device: its intermediate size, sliced by tensor parallelism."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def shapes(
 
     routed = {i: f for g in model.layers for f in g.ffns if isinstance(f, MoeFfn) for i in g.layers}
     quantized, plain, head = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
-    experts: dict[tuple[int, int, int], list[float]] = {}
+    experts: dict[tuple[int, int, int, int], list[float]] = {}
     for t in tensors(model):
         if not t.always_loaded or t.role in _UNREAD or t.cols == 1:
             continue
@@ -121,7 +123,7 @@ def shapes(
         size = n * packed + (t.count - n) * rest
         if t.shard == "expert":
             moe = routed[t.layers[0]]
-            key = (moe.experts, min(moe.experts_per_token, moe.experts), len(t.layers))
+            key = (moe.experts, min(moe.experts_per_token, moe.experts), len(t.layers), moe.intermediate)
             sums = experts.setdefault(key, [0.0, 0.0])
             sums[0] += per * t.count / expert_devices
             sums[1] += size / expert_devices
@@ -133,7 +135,10 @@ def shapes(
         quantized=Matrices(*quantized),
         plain=Matrices(*plain),
         head=Matrices(*head),
-        experts=tuple(Experts(e, k, n, s[0], s[1]) for (e, k, n), s in experts.items()),
+        experts=tuple(
+            Experts(e, k, n, s[0], s[1], width / (tp if expert_devices == tp else 1))
+            for (e, k, n, width), s in experts.items()
+        ),
         attention=_attention(model, tp),
         state_bytes=float(sum(state_bytes(m, tp) * n for m, n in _mixers(model))),
         state_flops_per_token=float(sum(4 * state_bytes(m, tp) * n for m, n in _mixers(model))),

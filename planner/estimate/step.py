@@ -116,7 +116,7 @@ class StepModel:
 
     __slots__ = (
         "_c", "_data", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream", "_host", "_kv_bytes",
-        "_kv_rate", "_link", "_narrowed", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rank_link",
+        "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rank_link",
         "_rate", "_shapes", "_stage_link", "_state_rate",
         "_stream", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
     )  # fmt: skip
@@ -156,7 +156,11 @@ class StepModel:
         gguf = d.quantization.kind == "gguf"
         self._head_rate = self._rate if gguf else self._wide
         self._head_stream = self._stream if gguf else self._wide_stream
-        self._experts_rate, self._experts_stream = self._rate * c["moe_flop"], self._stream * c["moe_mem"]
+        grouped = c["moe_flop"] * (
+            c["fp8_moe_flop"] if self._rate > self._wide and d.quantization.kind == "fp8" else 1.0
+        )
+        self._experts_rate, self._experts_stream = self._rate * grouped, self._stream * c["moe_mem"]
+        self._moe_layer_s = c["fp4_moe_layer_s" if d.quantization.kind in ("mxfp4", "nvfp4") else "moe_layer_s"]
         self._kv_bytes = d.kv_format.bits / 8
         self._state_rate = p.bytes_per_s * c["kv_fraction"]
         self._kv_rate = self._state_rate * (c["narrow_kv"] if self._kv_bytes < 2 else 1.0)
@@ -172,10 +176,14 @@ class StepModel:
             if self._on_device < 1.0:
                 self._host = StepModel(d, calibration, host_of(here))
 
+    def front_end_s(self, prompt_tokens: float) -> float:
+        """Seconds a request spends outside the engine before its first token: HTTP, tokenizer, block hashes."""
+        return self._c["request_s"] + self._c["prompt_token_s"] * prompt_tokens
+
     @property
-    def request_s(self) -> float:
-        """Seconds a request spends in the front end before its first step."""
-        return self._c["request_s"]
+    def ranks(self) -> int:
+        """Data-parallel ranks that step together, because they share experts; 1 where each goes its own way."""
+        return self._data if self._shapes.moe_layers else 1
 
     def prefill_s(self, tokens: Quantity, context: Quantity = 0.0) -> Quantity:
         """One prompt's `tokens`, after `context` tokens that are cached already; no decode beside it."""
@@ -236,7 +244,7 @@ class StepModel:
         tokens = batch + new
         sequences = batch + prompts
         total: Quantity = c["step_s"] + c["seq_s"] * sequences
-        total = total + c["layer_s"] * s.n_layers + c["moe_layer_s"] * s.moe_layers
+        total = total + c["layer_s"] * s.n_layers + self._moe_layer_s * s.moe_layers
         total = total + c["mixer_layer_s"] * s.mixer_layers
         if self._narrowed:
             total = total + c["quant_layer_s"] * s.n_layers
@@ -251,8 +259,9 @@ class StepModel:
         skew = c["expert_skew"] if self._data > 1 else 1.0
         for e in s.experts:
             total = total + skew * ops.grouped_gemm_s(
-                tokens * self._data, e.experts, e.per_token, e.elements, e.bytes,
-                self._experts_rate, self._experts_stream, c["expert_tile_tokens"], sharp,
+                batch * self._data + new, e.experts, e.per_token, e.elements, e.bytes,
+                self._experts_rate / (1.0 + c["expert_half_width"] / e.width), self._experts_stream,
+                c["expert_tile_tokens"], sharp,
             )  # fmt: skip
         for a, pairs in zip(s.attention, attended, strict=True):
             held = context if a.window is None else ops.lesser(context, a.window)
@@ -263,9 +272,12 @@ class StepModel:
         if s.state_bytes:
             total = total + 2.0 * sequences * s.state_bytes / self._state_rate
             total = total + new * s.state_flops_per_token / self._prompt_rate
-        return total + self._communication_s(tokens)
+        total = total + self._communication_s(tokens, batch * self._data + new)
+        # Steps with prompts are launched kernel by kernel; decode steps replay a graph.
+        return ops.knee(total, c["launch_layer_s"] * s.n_layers * ops.lesser(new, 1.0), sharp)
 
-    def _communication_s(self, tokens: Quantity) -> Quantity:
+    def _communication_s(self, tokens: Quantity, shared: Quantity) -> Quantity:
+        """`tokens` of this rank; `shared` are those that all ranks send through the experts together."""
         c, s = self._c, self._shapes
         payload = tokens * s.hidden * HIDDEN_BYTES
         rate, latency = self._link.bytes_per_s * c["link_fraction"], self._link.latency_s * c["link_latencies"]
@@ -276,7 +288,8 @@ class StepModel:
             # Ranks exchange all tokens before the experts and their sums afterwards.
             ranks = self._rank_link
             rate, latency = ranks.bytes_per_s * c["link_fraction"], ranks.latency_s * c["link_latencies"]
-            total = total + s.moe_layers * ops.allreduce_s(payload * self._data, self._data, rate, latency)
+            exchanged = shared * s.hidden * HIDDEN_BYTES
+            total = total + s.moe_layers * ops.allreduce_s(exchanged, self._data, rate, latency)
         if self._pp > 1:
             hop = ops.hop_s(payload, self._stage_link.bytes_per_s * c["link_fraction"], self._stage_link.latency_s)
             total = total + (self._pp - 1) * hop

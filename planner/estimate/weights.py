@@ -49,16 +49,17 @@ PLAIN = WeightRules(1, absorbs_mla=False, rotary_cache=False, mxfp4_multiples=(1
 """The checkpoint's bytes, no engine's."""
 
 
-def vllm_rules(sm: int | None = None, *, marlin_mxfp4: bool = False) -> WeightRules:
+def vllm_rules(sm: int | None = None, *, marlin_mxfp4: bool = False, mxfp4_hidden_multiple: int = 256) -> WeightRules:
     """vLLM's layout on a device of compute capability `sm` (90 for Hopper, None off NVIDIA).
 
     Hopper's 16-bit AWQ zero points rest on one measurement: Llama-3.1-70B on an H200 (0.26) logs
     37.88 GiB; packed zero points give 37.07, 16-bit ones 37.82. The MXFP4 widths are likewise
-    inferred from gpt-oss logs of 13.47, 64.38 (Triton) and 65.97 GiB (Marlin).
+    inferred from gpt-oss logs of 13.47, 64.38 (Triton) and 65.97 GiB (Marlin); 0.26 logs 13.03 for
+    gpt-oss-20b, which is hidden sizes padded to 128.
     """
     return WeightRules(
         awq_zero_point_bits=16 if sm == 90 else None,
-        mxfp4_multiples=(256, 128) if marlin_mxfp4 else (256, 64),
+        mxfp4_multiples=(256, 128) if marlin_mxfp4 else (mxfp4_hidden_multiple, 64),
     )
 
 

@@ -46,4 +46,4 @@ def render(plan: Plan, targets: Sequence[str] | None = None) -> dict[str, str]:
 
 def default_files(plan: Plan) -> tuple[str, ...]:
     """Paths that `render(plan)` writes, sorted, without rendering: what `Plan.artifacts` lists."""
-    return tuple(sorted({path for target in select(plan) for path in target.files}))
+    return tuple(sorted({path for target in select(plan) for path in target.paths(plan)}))

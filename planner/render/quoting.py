@@ -97,6 +97,47 @@ def shift(text: str, spaces: int) -> Quoted:
     return Quoted("\n".join(pad + line if line else "" for line in text.split("\n")))
 
 
+def systemd(value: object) -> Quoted:
+    """Text of a unit's setting that is not split into words: one line, `%` doubled."""
+    return Quoted(printable(str(value)).replace("\\", "\\\\").replace("%", "%%"))
+
+
+def systemd_quoted(value: object) -> Quoted:
+    """One word of a unit's setting in double quotes, C escapes, `%` doubled (it starts a specifier)."""
+    return Quoted('"' + "".join(_unit_escape(char) for char in str(value)) + '"')
+
+
+def systemd_word(value: object) -> Quoted:
+    """One word of a unit's command line, where `$` starts a variable too."""
+    return Quoted(systemd_quoted(value).replace("$", "$$"))
+
+
+def _unit_escape(char: str) -> str:
+    if char in '"\\':
+        return "\\" + char
+    if char == "%":
+        return "%%"
+    if char == ";" or not char.isprintable():
+        code = ord(char)
+        return "".join(f"\\x{byte:02x}" for byte in char.encode()) if code > 0x7F else f"\\x{code:02x}"
+    return char
+
+
+def xml(value: object) -> Quoted:
+    """Text of an XML element. Raises UsageError for a character that no XML 1.0 document can hold."""
+    from xml.sax.saxutils import escape
+
+    text = str(value)
+    if any(ord(c) < 0x20 and c not in "\t\n\r" for c in text) or re.search("[\ud800-\udfff\ufffe\uffff]", text):
+        raise UsageError(f"{printable(text)[:80]!r} holds a character that XML cannot")
+    return Quoted(escape(text, {"\r": "&#13;"}))
+
+
+def xml_comment(value: object) -> Quoted:
+    """Text inside an XML comment: one line without two dashes in a row."""
+    return Quoted(printable(str(value)).replace("--", "- -").replace("--", "- -"))
+
+
 def py(value: object) -> Quoted:
     """A Python literal of None, a number or a string."""
     if value is not None and not isinstance(value, str | int | float):
@@ -171,6 +212,11 @@ FILTERS: dict[str, Callable[..., Quoted]] = {
     "yaml_key": yaml_key,
     "yaml_block": yaml_block,
     "shift": shift,
+    "systemd": systemd,
+    "systemd_quoted": systemd_quoted,
+    "systemd_word": systemd_word,
+    "xml": xml,
+    "xml_comment": xml_comment,
     "py": py,
     "num": num,
     "comment": comment,

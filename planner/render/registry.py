@@ -34,6 +34,12 @@ class Target:
     """(plan, slugs of all targets being rendered) → path → text."""
     default: bool = True
     always: bool = False
+    extra: Callable[[Plan], tuple[str, ...]] | None = None
+    """Paths beyond `files` that depend on the plan."""
+
+    def paths(self, plan: Plan) -> tuple[str, ...]:
+        """Every path that it writes for `plan`."""
+        return (*self.files, *(self.extra(plan) if self.extra else ()))
 
     def supports(self, plan: Plan) -> str | None:
         """None when the target can be rendered for `plan`, else the reason why not."""
@@ -45,6 +51,7 @@ _MODULES = (
     *("kustomize", "hpa", "keda", "kserve", "openshift"),
     *("lws", "ray", "production_stack", "llm_d"),
     *("nim", "nim_operator", "endpoints"),
+    *("systemd", "launchd", "llama_server", "ollama_helm"),
     *("lock", "readme", "bench"),
 )
 """In the order of the documentation; those that are always written last."""

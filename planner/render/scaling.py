@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_TTFT_MS = 2000.0
 """The objective of a request that names none."""
-MIN_DOWN_S = 300
+MIN_DOWN_S, MAX_DOWN_S = 300, 3600
+"""Kubernetes takes no stabilisation window above an hour."""
 _LABELLED = ("vllm",)
 """Engines that label their queue with the served model's name."""
 
@@ -82,7 +83,7 @@ def scaling(plan: Plan) -> Scaling:
         min_replicas=launch.replicas,
         max_replicas=2 * launch.replicas,
         up_s=30,
-        down_s=max(MIN_DOWN_S, 2 * math.ceil(best.limits.load_seconds)),
+        down_s=min(MAX_DOWN_S, max(MIN_DOWN_S, 2 * math.ceil(best.limits.load_seconds))),
     )
 
 

@@ -30,8 +30,13 @@ def print_verdict(console: Console, verdict: Verdict) -> None:
             Text(check.depth if check.depth != before else ""),
             Text(check.name),
             Text(check.status, STYLES[check.status]),
-            Text(check.detail),
+            Text(_printable(check.detail)),
         )
         before = check.depth
     console.print(table)
     console.print(Text(verdict.summary, STYLES[verdict.status]))
+
+
+def _printable(text: str) -> str:
+    """`text` without control characters: an endpoint's own words are in it."""
+    return "".join(c if c.isprintable() else "\ufffd" for c in text)

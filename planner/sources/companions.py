@@ -9,7 +9,6 @@ from functools import cache
 from typing import TypeVar
 
 from planner.errors import CatalogError
-from planner.resources import folder
 from planner.spec.base import Spec
 from planner.spec.companion import CompanionImage, Companions, Monitoring, Panel
 

@@ -41,3 +41,27 @@ class Companions(Spec):
     schema_version: int
     images: tuple[CompanionImage, ...]
     endpoint_instances: tuple[EndpointInstance, ...]
+
+
+class Query(Spec):
+    """One line of a panel: PromQL and its legend."""
+
+    expr: str
+    legend: str
+
+
+class Panel(Spec):
+    """One graph of the ready dashboard. `unit` is Grafana's; `planned` names the plan's figure to draw."""
+
+    title: str
+    unit: str
+    planned: str | None = None
+    queries: tuple[Query, ...]
+
+
+class Monitoring(Spec):
+    """The file catalog/monitoring.yaml: engine → panels."""
+
+    schema_version: int
+    provenance: Provenance
+    engines: dict[str, tuple[Panel, ...]]

@@ -247,9 +247,7 @@ def _hits(rows: list[Scored]) -> list[bool]:
 def _outcome(target: Target, rows: list[Scored]) -> Outcome:
     held = [e for s in rows for e in s.held_errors().values()]
     folds = tuple(sorted({fold for s in rows for fold in s.held}))
-    return Outcome(
-        target, errors_of(s.error for s in rows) if rows else None, errors_of(held) if held else None, folds
-    )
+    return Outcome(target, errors_of(s.error for s in rows) if rows else None, errors_of(held) if held else None, folds)
 
 
 def _selected(s: Scored, target: Target) -> bool:

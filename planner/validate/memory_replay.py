@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from planner.advise.limits import resolve_limits
 from planner.errors import PlannerError
 from planner.estimate.deployment import Deployment
+from planner.estimate.device_weights import device_weights
 from planner.estimate.gguf import gguf_file_bytes, gguf_tensor_types
 from planner.estimate.layer_split import even_split
 from planner.estimate.memory import ledger
-from planner.estimate.device_weights import device_weights
 from planner.estimate.memory_layers import shape_of
 from planner.spec.gguf import GgufMix, GgufMixRules
 from planner.spec.plan import Parallelism
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.engine import EngineRelease
     from planner.spec.measurement import MemoryRow
+    from planner.spec.model import Checkpoint, ModelSpec
     from planner.spec.plan import Limits
 
 METRICS = {
@@ -54,10 +55,17 @@ def _score(catalog: Catalog, book: Book, row: MemoryRow) -> Scored:
     except PlannerError as error:
         return unanswered(row, " ".join(str(error).split()))
     return Scored(
-        row=row, metric=METRICS[row.metric], load="", device_class=device_class_of(machine) if machine else "any device",
-        platform=machine.platform if machine else "", format_kind=quantization.kind, moe=model.is_moe, true=row.value,
-        predicted=predicted, held={UNFITTED: predicted},
-    )  # fmt: skip
+        row=row,
+        metric=METRICS[row.metric],
+        load="",
+        device_class=device_class_of(machine) if machine else "any device",
+        platform=machine.platform if machine else "",
+        format_kind=quantization.kind,
+        moe=model.is_moe,
+        true=row.value,
+        predicted=predicted,
+        held={UNFITTED: predicted},
+    )
 
 
 def predict(catalog: Catalog, book: Book, row: MemoryRow) -> float:
@@ -111,15 +119,20 @@ def deployment(catalog: Catalog, book: Book, row: MemoryRow) -> Deployment:
     layered = row.engine in LAYERED
     layout = Parallelism() if layered else Parallelism(tensor=row.tensor, pipeline=row.pipeline, data=row.data)
     limits: Limits = resolve_limits(
-        model, quantization, None, release, machine, layout, max_num_seqs=row.max_num_seqs or None,
+        model, quantization, _checkpoint(model, row), release, machine, layout, max_num_seqs=row.max_num_seqs or None,
         context_tokens=row.max_model_len or (None if layered else model.context_length),
         gpu_memory_utilization=row.gpu_memory_utilization or None,
         max_num_batched_tokens=row.max_num_batched_tokens or None,
     )  # fmt: skip
     return Deployment(
         model=model, quantization=quantization, kv_format=catalog.kv_format(row.kv_cache_dtype), machine=machine,
-        engine=release, parallelism=layout, limits=limits,
+        engine=release, parallelism=layout, limits=limits, checkpoint=_checkpoint(model, row),
     )  # fmt: skip
+
+
+def _checkpoint(model: ModelSpec, row: MemoryRow) -> Checkpoint | None:
+    """The published checkpoint of the row's format, which says what it leaves unquantized."""
+    return next((c for c in model.checkpoints if c.repo and c.quantization == row.quantization), None)
 
 
 def _as_run(release: EngineRelease, row: MemoryRow) -> EngineRelease:

@@ -6,14 +6,14 @@ A row becomes the deployment that it measured; nothing of the row's value goes i
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from planner.advise.candidates import nearest_release
 from planner.estimate.deployment import Deployment, Workload
+from planner.estimate.memory import fits
 from planner.estimate.schedulers import policy
 from planner.estimate.serving import flow_of, serve
-from planner.estimate.shapes import shapes
 from planner.estimate.step import StepModel
 from planner.spec.calibration import Calibration
 from planner.spec.hardware import Machine
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from planner.spec.measurement import Measured, SpeedRow
 
 MOST_SEQUENCES = 4096
-SYSTEM_BYTES = 5e9
-"""Roughly what a device's memory goes to besides weights and KV, in `Book.pool_tokens`."""
+LISTED_SEQUENCES = 1024
+"""vLLM's default on data-centre devices; logits of so many rows are profiled."""
+CONTEXT_MARGIN = 256
+"""Tokens that load generators leave between their requests and the engine's context."""
 FAMILIES = {"mlc": "llamacpp"}
 """Engines that we do not plan, and the one whose laws stand for them."""
 
@@ -39,6 +41,7 @@ class Book:
 
     catalog: Catalog
     _held: dict[tuple[object, ...], Deployment] = field(default_factory=dict)
+    _pools: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def deployment(self, row: SpeedRow) -> Deployment:
         """The deployment that `row` measured; limits wide enough never to bind but for the token budget."""
@@ -86,14 +89,16 @@ class Book:
         )  # fmt: skip
 
     def pool_tokens(self, row: SpeedRow) -> int:
-        """Roughly what the KV pool of a row's engine held: nine tenths of memory, less weights and 5 GB."""
+        """What the KV pool of a row's engine held, by the ledger, with a context that just holds the row's requests."""
         d = self.deployment(row)
-        s = shapes(d.model, d.quantization, row.tensor, row.tensor * row.data, None, None)
-        weights = s.quantized.bytes + s.plain.bytes + 2 * s.head.bytes + sum(e.experts * e.bytes for e in s.experts)
-        per_token = sum(a.kv_elements for a in s.attention if not a.window) * d.kv_format.bits / 8
-        memory = d.machine.accelerator.usable_memory_bytes if d.machine.accelerator else 0
-        free = (0.9 * memory - SYSTEM_BYTES) * row.pipeline - weights
-        return int(max(free / max(per_token, 1.0), row.input_tokens + row.output_tokens))
+        key = (id(d), row.lengths)
+        held = self._pools.get(key)
+        if held is None:
+            context = row.input_tokens + row.output_tokens + CONTEXT_MARGIN
+            limits = d.limits.model_copy(update={"max_model_len": context, "max_num_seqs": LISTED_SEQUENCES})
+            found = fits(replace(d, limits=limits))
+            held = self._pools[key] = max(found.kv_cache_tokens, context)
+        return held
 
 
 @dataclass(slots=True)
@@ -104,7 +109,7 @@ class Replay:
     calibration: Calibration
     fit: Fit | None = None
     _steps: dict[int, StepModel] = field(default_factory=dict)
-    _flows: dict[tuple[int, int, int, int], Flow] = field(default_factory=dict)
+    _flows: dict[tuple[int, int, int, int, bool], Flow] = field(default_factory=dict)
 
     def step(self, row: SpeedRow) -> StepModel:
         """Step times of the row's deployment."""
@@ -124,14 +129,15 @@ class Replay:
             return 1e3 * (flow.ttft_s if row.metric.startswith("ttft") else flow.itl_s)
         if row.metric == "output_tokens_per_s":
             return row.data * self.flow(row).requests_per_s * row.output_tokens
-        found = serve(self.book.deployment(row), workload(row), self.calibration, self.book.pool_tokens(row))
+        d, pool = self.book.deployment(row), self.book.pool_tokens(row)
+        found = serve(d, workload(row), self.calibration, pool, fit=self.fit)
         name, statistic = row.metric.split("_ms_")
         return float(getattr(found.ttft_ms if name == "ttft" else found.itl_ms, statistic))
 
     def flow(self, row: SpeedRow) -> Flow:
         """Steady means of a closed-loop row, worked out once for all its metrics."""
         d = self.book.deployment(row)
-        key = (id(d), row.concurrency, row.input_tokens, row.output_tokens)
+        key = (id(d), row.concurrency, row.input_tokens, row.output_tokens, row.same_lengths)
         held = self._flows.get(key)
         if held is None:
             load = workload(row)

@@ -98,8 +98,8 @@ def score_speed(catalog: Catalog, rows: Iterable[SpeedRow], held_out: Iterable[H
             continue
         metric = (SPEED_METRICS if row.load == "closed_loop" else BATCH_METRICS)[row.metric]
         low, high, _ = band(
-            calibration, "ttft" if metric.startswith(("TTFT", "prefill")) else "itl", FAMILIES.get(row.engine, row.engine),
-            machine, replay.step(row).fit,
+            calibration, "ttft" if metric.startswith(("TTFT", "prefill")) else "itl",
+            FAMILIES.get(row.engine, row.engine), machine, replay.step(row).fit,
         )  # fmt: skip
         limits = (1.0 / high, 1.0 / low) if row.metric.endswith("per_s") else (low, high)
         scored.append(Scored(

@@ -70,6 +70,16 @@ def test_the_threshold_is_what_the_first_token_objective_leaves(make_plan: Any) 
     assert scaling(bare).waiting == 8
 
 
+@pytest.mark.parametrize("load_seconds", [1.0, 1700.0, 20000.0])
+def test_a_slow_load_stays_within_what_kubernetes_takes(make_plan: Any, objects_of: Any, load_seconds: float) -> None:
+    files = render(make_plan(limits={"load_seconds": load_seconds}), ["hpa", "keda"])
+    objects_of(files["keda.yaml"])
+    behavior = objects_of(files["hpa.yaml"])["HorizontalPodAutoscaler"]["spec"]["behavior"]
+    assert 300 <= behavior["scaleDown"]["stabilizationWindowSeconds"] <= 3600
+    for direction in behavior.values():
+        assert 60 <= direction["policies"][0]["periodSeconds"] <= 1800
+
+
 @pytest.mark.parametrize("target", ["hpa", "keda"])
 @pytest.mark.parametrize(
     ("engine", "reason"),

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.errors import UsageError
-from planner.render import render
+from planner.render import default_files, render
 from planner.render.launch import plan_launch
 from planner.spec.plan import Plan
 
@@ -24,8 +25,9 @@ NASTY = st.text(alphabet="'\"\\`$(){}[]<>|&;#!*?~%:, \n/.ab1é", min_size=1, max
 
 def resolve(tool: str, plan: Plan, folder: Path, **environment: str) -> dict[str, Any]:
     """The model that `docker compose config` makes of the file."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(exist_ok=True, parents=True)
     for path, text in render(plan, ["compose"]).items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text)
     (folder / "hf_token.txt").write_text("x")
     done = subprocess.run(
@@ -144,3 +146,61 @@ def test_hostile_paths_are_mounted_as_they_are(make_plan: Any, docker_compose: s
     (bind,) = [volume for volume in volumes if volume["type"] == "bind"]
     assert os.path.normpath(bind["source"].replace("$$", "$")) == os.path.normpath("/data/x" + path + "x")
     assert bind["target"] == "/models/model" and bind["read_only"] is True
+
+
+# --- the monitoring profile ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("engine", ["vllm", "tgi"])
+def test_the_profile_mounts_what_is_written(make_plan: Any, docker_compose: str, tmp_path: Path, engine: str) -> None:
+    plan = make_plan(engine, "cuda", replicas=2)
+    out = tmp_path / "out"
+    files = render(plan, ["compose"])
+    for path, text in files.items():
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        (out / path).write_text(text)
+    assert not {"prometheus", "grafana"} & set(resolve(docker_compose, plan, tmp_path / "plain")["services"])
+    with_profile = subprocess.run(
+        [docker_compose, "--file", str(out / "compose.yaml"), "--profile", "monitoring", "config", "--format", "json"],
+        env={"PATH": os.environ["PATH"], "HOME": str(out)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    services = json.loads(with_profile.stdout)["services"]
+    for name in ("prometheus", "grafana"):
+        for volume in services[name]["volumes"]:
+            if volume["type"] == "bind":
+                assert Path(volume["source"]).relative_to(out).as_posix() in files
+        assert not services[name].get("ports") or services[name]["ports"][0]["host_ip"] == "127.0.0.1"
+    scraped = yaml.safe_load(files["monitoring/prometheus.yaml"])["scrape_configs"][0]["static_configs"][0]["targets"]
+    assert [target.split(":")[0] for target in scraped] == [name for name in services if name.startswith("server-")]
+
+
+@pytest.mark.parametrize("engine", ["vllm", "tgi"])
+def test_the_dashboard_shows_the_engines_own_metrics_beside_the_plan(make_plan: Any, engine: str) -> None:
+    plan = make_plan(engine, "cuda")
+    files = render(plan, ["compose"])
+    board = json.loads(files["monitoring/dashboard.json"])
+    source = yaml.safe_load(files["monitoring/datasource.yaml"])["datasources"][0]["uid"]
+    assert len(board["panels"]) >= 4
+    places = {(p["gridPos"]["x"], p["gridPos"]["y"]) for p in board["panels"]}
+    assert len(places) == len({p["id"] for p in board["panels"]}) == len(board["panels"])
+    for panel in board["panels"]:
+        assert panel["datasource"]["uid"] == source
+        assert all(engine in target["expr"] for target in panel["targets"])
+    queue = [t["expr"] for p in board["panels"] for t in p["targets"]]
+    assert any(str(plan.resolved.engine.queue_metric) in expression for expression in queue)
+    running = board["panels"][0]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+    assert running[1]["value"] == plan.best.limits.max_num_seqs
+
+
+@pytest.mark.parametrize("engine", ["ollama", "llamacpp"])
+def test_an_engine_without_metrics_has_no_profile(make_plan: Any, engine: str) -> None:
+    files = render(make_plan(engine, "cuda"), ["compose"])
+    assert "grafana" not in files["compose.yaml"] and not any(path.startswith("monitoring/") for path in files)
+
+
+def test_a_plan_lists_the_files_of_the_profile(make_plan: Any) -> None:
+    plan = make_plan()
+    assert default_files(plan) == tuple(sorted(render(plan)))

@@ -27,7 +27,24 @@ RECOMMENDED: dict[str, dict[str, str]] = {
     "recommend-llama3-8b-m3-max": {"model": "llama3-8b", "gpus": "1xM3-Max-64GB"},
     "recommend-llama3-8b-cpu": {"model": "llama3-8b", "gpus": "cpu:epyc-9654", "ram": "64GiB"},
 }
-"""Requests answered by the advisor; plan.yaml and PLAN.md are left out, every figure is in them."""
+"""Requests answered by the advisor; plan.yaml, PLAN.md and the dashboard are left out: estimates are in them."""
+
+TARGETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+    "targets-vllm": (
+        {"engine": "vllm", "platform": "cuda"},
+        (
+            *("kustomize", "hpa", "keda", "kserve", "openshift"),
+            *("ray", "production-stack", "llm-d", "endpoints", "systemd"),
+        ),
+    ),
+    "targets-two-nodes": (
+        {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}},
+        ("lws", "kserve", "ray"),
+    ),
+    "targets-ollama": ({"engine": "ollama", "platform": "cuda"}, ("systemd", "llama-server", "ollama-helm")),
+    "targets-apple": ({"engine": "ollama", "platform": "metal"}, ("launchd", "llama-server")),
+}
+"""Targets that are written when asked for; what is always written is left out."""
 
 
 def stored(case: str) -> dict[str, str]:
@@ -55,13 +72,29 @@ def test_a_recommendation_gives_the_stored_artifacts(pytestconfig: pytest.Config
     import planner
 
     files = planner.recommend(**RECOMMENDED[case]).artifacts()
-    left_out = {"plan.yaml", "PLAN.md"}
+    left_out = {"plan.yaml", "PLAN.md", "monitoring/dashboard.json"}
     kept = {"helm/values.yaml"}
     compare(
         case,
         {p: t for p, t in files.items() if p not in left_out and (p in kept or not p.startswith("helm/"))},
         pytestconfig,
     )
+
+
+@pytest.mark.parametrize("case", TARGETS)
+def test_asked_targets_are_the_stored_ones(make_plan: Any, pytestconfig: pytest.Config, case: str) -> None:
+    parts, slugs = TARGETS[case]
+    files = render(make_plan(**parts), slugs)
+    kept = {p: t for p, t in files.items() if p not in ("plan.yaml", "PLAN.md", "bench.sh")}
+    # a golden script is a text, not a module of ours
+    compare(case, {f"{p}.txt" if p.endswith(".py") else p: t for p, t in kept.items()}, pytestconfig)
+
+
+def test_nim_is_the_stored_one(pytestconfig: pytest.Config) -> None:
+    import planner
+
+    files = planner.recommend(model="llama3-8b", gpus="1xH100", engine="nim").artifacts(["nim", "nim-operator"])
+    compare("targets-nim", {p: files[p] for p in ("nim.sh", "nim-operator.yaml")}, pytestconfig)
 
 
 def compare(case: str, files: dict[str, str], pytestconfig: pytest.Config) -> None:

@@ -22,20 +22,19 @@ NASTY = st.text(alphabet="'\"\\`$(){}[]<>|&;#!*?~%:, \n/.ab1é", min_size=1, max
 TWO_NODES = {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}}
 
 
+def filled(word: str, variables: dict[str, str]) -> str:
+    """Kubernetes' expansion of $(NAME); `$$` is a literal dollar."""
+    return re.sub(r"\$\$|\$\((\w+)\)", lambda m: "$" if m[0] == "$$" else variables[m[1]], word)
+
+
 def group(make_plan: Any, objects_of: Any, **parts: Any) -> tuple[dict[str, Any], list[str], list[str]]:
     """(objects, words of the leader, words of a worker) with the controller's variables filled in."""
     found = objects_of(render(make_plan(**(TWO_NODES | parts)), ["lws"])["lws.yaml"])
     template = found["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]
     words = []
     for role, index in (("leaderTemplate", "0"), ("workerTemplate", "1")):
-        variables = {"LWS_LEADER_ADDRESS": "llm-0.llm.ns", "LWS_WORKER_INDEX": index}
         args = template[role]["spec"]["containers"][0]["args"]
-        words.append(
-            [
-                re.sub(r"\$\$|\$\((\w+)\)", lambda m, v=variables: "$" if m[0] == "$$" else v[m[1]], word)
-                for word in args
-            ]
-        )
+        words.append([filled(word, {"LWS_LEADER_ADDRESS": "llm-0.llm.ns", "LWS_WORKER_INDEX": index}) for word in args])
     return found, words[0], words[1]
 
 

@@ -126,3 +126,44 @@ def test_what_is_no_number_is_a_bug(value: object) -> None:
 def test_a_nul_never_reaches_a_shell() -> None:
     with pytest.raises(UsageError, match="NUL"):
         quoting.sh("a\0b")
+
+
+@given(HOSTILE)
+def test_python_literals_come_back(text: str) -> None:
+    import ast
+
+    assert ast.literal_eval(quoting.py(text)) == text
+
+
+def test_python_literals_are_plain_values_only() -> None:
+    assert [quoting.py(value) for value in (None, 3, 0.5)] == ["None", "3", "0.5"]
+    with pytest.raises(TypeError, match="no literal"):
+        quoting.py(["a"])
+
+
+@given(HOSTILE)
+def test_xml_text_comes_back_or_is_refused(text: str) -> None:
+    from xml.etree import ElementTree
+
+    try:
+        quoted = quoting.xml(text)
+    except UsageError:
+        assert any(ord(char) < 0x20 or char in "\ufffe\uffff" for char in text)
+        return
+    assert (ElementTree.fromstring(f"<a>{quoted}</a>").text or "") == text
+
+
+@given(HOSTILE)
+def test_a_comment_cannot_be_closed(text: str) -> None:
+    assert "--" not in quoting.xml_comment(text) and "\n" not in quoting.xml_comment(text)
+
+
+@given(HOSTILE)
+def test_a_units_word_stays_on_its_line(text: str) -> None:
+    word = quoting.systemd_word(text)
+    assert word.isprintable() and word[0] == word[-1] == '"'
+    assert "%" not in word.replace("%%", "") and "$" not in word.replace("$$", "")
+
+
+def test_a_block_moves_as_a_whole() -> None:
+    assert quoting.shift("a:\n  b\n\n", 2) == "  a:\n    b\n\n"

@@ -50,14 +50,14 @@ def steady(step: StepModel, policy: Policy, workload: Workload, concurrency: flo
     in_step = policy.length_spread == 0.0
     beside = batch * (1.0 - in_step * in_groups) if running > 1.0 and after_first else 0.0
     own, whole, prompt = prompt_cost(step, policy, beside, context, isl, isl * group if in_step else isl)
-    busy = running * prompt + steps * decode * min(1.0, after_first)
+    busy = running * step.ranks * prompt + steps * decode * min(1.0, after_first)
     alone, grouped = _first_token_s(policy, running, group, own, whole, prompt, decode, busy)
     first = grouped if in_step else alone
     cycle = max(busy, first + after_first * decode)
     itl = (cycle - first) / after_first if after_first else 0.0
     rate = running / cycle
     waiting = max(0.0, concurrency - running)
-    return Flow(first + waiting / rate + step.request_s, itl, rate, batch, running)
+    return Flow(first + waiting / rate + step.front_end_s(isl), itl, rate, batch, running)
 
 
 def _first_token_s(
@@ -99,11 +99,14 @@ def prompt_cost(
     base = float(step.decode_s(beside, context)) if beside else 0.0
     alone, chunk = min(isl, room), min(tokens, room)
     single = float(step.mixed_s(beside, context, alone, isl))
+    chunks = int(isl / alone + 1e-9)
+    rest = isl - chunks * alone
+    own = chunks * single + (float(step.mixed_s(beside, context, rest, isl)) if rest >= 1.0 else 0.0)
     several = float(step.mixed_s(beside, context, chunk, isl)) if chunk > alone else single
     whole = several * isl / chunk
     if step.pipelined:
-        single = max(single, float(step.prefill_s(alone)))
-    return single * isl / alone, whole, max(several - base, 0.05 * several) * isl / chunk
+        own = max(own, float(step.prefill_s(alone)) * isl / alone)
+    return own, whole, max(several - base, 0.05 * several) * isl / chunk
 
 
 def burst(step: StepModel, policy: Policy, workload: Workload, concurrency: float) -> Flow:
@@ -120,7 +123,7 @@ def burst(step: StepModel, policy: Policy, workload: Workload, concurrency: floa
     mean_start = sweep / 2.0 * (1.0 + min(1.0, tokens / (isl * running))) + (waves - 1.0) / 2.0 * wave
     itl = decode + (sweep / 2.0 * (1.0 - min(1.0, tokens / (isl * running))) / after_first if after_first else 0.0)
     rate = concurrency / (waves * wave)
-    return Flow(mean_start + step.request_s, itl, rate, running, running)
+    return Flow(mean_start + step.front_end_s(isl), itl, rate, running, running)
 
 
 def poisson(step: StepModel, policy: Policy, workload: Workload, request_rate: float) -> Flow:
@@ -148,4 +151,4 @@ def _open(step: StepModel, policy: Policy, workload: Workload, rate: float, batc
     itl = decode / (1.0 - stall)
     first = own + prompt * stall / (2.0 * (1.0 - stall)) + min(1.0, rate * after_first * itl) * decode / 2.0
     decoding = rate * after_first * itl
-    return Flow(first + step.request_s, itl, rate, decoding, decoding + rate * first)
+    return Flow(first + step.front_end_s(isl), itl, rate, decoding, decoding + rate * first)

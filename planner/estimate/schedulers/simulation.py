@@ -71,7 +71,7 @@ def simulate(
     running: list[tuple[float, float, float, float]] = []
     served: list[Served] = []
     now, clock, begun, started, busy, area, taken = 0.0, 0.0, 0, 0.0, 0.0, 0.0, 0
-    spread = policy.length_spread
+    spread, front = policy.length_spread, step.front_end_s(isl)
     while len(served) < total:
         while to_come and to_come[0] <= now:
             arrivals.append((to_come.popleft(), taken + min(1, policy.lag_steps)))
@@ -117,7 +117,7 @@ def simulate(
             _, begin, first, arrived = heapq.heappop(running)
             started -= begin
             tokens = max(1.0, clock - begin)
-            served.append(Served(arrived, now, first - arrived + step.request_s, (now - first) / tokens))
+            served.append(Served(arrived, now, first - arrived + front, (now - first) / tokens))
             if request_rate is None and workload.arrival == "closed_loop":
                 arrivals.append((now, taken + policy.lag_steps))
         while prompts and done > 0:
@@ -130,7 +130,7 @@ def simulate(
             begun += 1
             length = osl * (1.0 + spread * (2.0 * (begun * _GOLDEN % 1.0) - 1.0))
             if osl <= 1:
-                served.append(Served(arrived, now, now - arrived + step.request_s, 0.0))
+                served.append(Served(arrived, now, now - arrived + front, 0.0))
                 if request_rate is None and workload.arrival == "closed_loop":
                     arrivals.append((now, taken + policy.lag_steps))
                 continue

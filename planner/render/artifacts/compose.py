@@ -1,9 +1,13 @@
-"""`compose.yaml`: one service per replica that one host holds, with health, secrets and log limits."""
+"""`compose.yaml`: one service per replica that one host holds, with health, secrets and log limits.
+
+For an engine with metrics also the profile `monitoring`: Prometheus and Grafana with a ready dashboard.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render.artifacts import monitoring
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import Launch, plan_launch, why_no_container
@@ -13,18 +17,30 @@ from planner.render.templating import fill
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
+GRAFANA_FILES = (
+    ("./monitoring/datasource.yaml", "/etc/grafana/provisioning/datasources/planner.yaml"),
+    ("./monitoring/dashboards.yaml", "/etc/grafana/provisioning/dashboards/planner.yaml"),
+    ("./monitoring/dashboard.json", "/etc/grafana/provisioning/planner/dashboard.json"),
+)
 READ_TOKEN = 'HF_TOKEN="$(cat /run/secrets/hf_token)" && export HF_TOKEN && exec "$@"'
 """Puts the secret file into the variable that every engine reads, then becomes the engine."""
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
-    """The Compose file, and for Ollama the Modelfile that it mounts."""
+    """The Compose file, and what it mounts: Ollama's Modelfile, the monitoring profile's files."""
+    from planner.sources.companions import companion_image
+
     launch = plan_launch(plan)
+    watched = monitoring.monitored(plan)
     text = fill(
         "compose/compose.yaml.j2",
         launch=launch,
         title=headline(plan),
         image=image(launch),
+        monitoring=watched,
+        prometheus=companion_image("prometheus").reference if watched else None,
+        grafana=companion_image("grafana").reference if watched else None,
+        grafana_files=GRAFANA_FILES,
         entrypoint=entrypoint(launch),
         one_shot=launch.user is not None or launch.engine == "ollama",
         services=[
@@ -40,6 +56,9 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     files = {"compose.yaml": text}
     if launch.engine == "ollama":
         files["Modelfile"] = modelfile(plan)
+    if watched:
+        names = [service_name(launch, index) for index in range(len(launch.local_devices))]
+        files |= monitoring.files(plan, launch, names)
     return files
 
 
@@ -63,4 +82,4 @@ def image(launch: Launch) -> str:
     return "${IMAGE:?set IMAGE to " + repository + "@sha256:DIGEST}"
 
 
-TARGET = Target("compose", "Docker Compose", ("compose.yaml",), why_no_container, render)
+TARGET = Target("compose", "Docker Compose", ("compose.yaml",), why_no_container, render, extra=monitoring.paths)

@@ -27,11 +27,13 @@ MIN_PERIOD_S, MAX_PERIOD_S = 60, 1800
 def values(plan: Plan) -> dict[str, Any]:
     """What the templates of both autoscalers print."""
     launch, load_s = plan_launch(plan), math.ceil(plan.best.limits.load_seconds)
+    scaled = scaling(plan)
     return {
         "title": headline(plan),
         "launch": launch,
         "labels": labels(launch),
-        "scaling": scaling(plan),
+        "scaling": scaled,
+        "down_period_s": min(MAX_PERIOD_S, scaled.down_s),
         "load_s": load_s,
         "load_period_s": min(MAX_PERIOD_S, max(MIN_PERIOD_S, load_s)),
     }

@@ -34,6 +34,10 @@ _HOW = {
     "nim": ("nim.sh", "bash nim.sh"),
     "nim-operator": ("nim-operator.yaml", "kubectl apply -f nim-operator.yaml"),
     "endpoints": ("endpoints.py", "python endpoints.py create"),
+    "systemd": ("systemd.service", "sudo systemctl enable --now, as its first lines say"),
+    "launchd": ("launchd.plist", "launchctl bootstrap, as its first lines say"),
+    "llama-server": ("llama-server.sh", "bash llama-server.sh"),
+    "ollama-helm": ("ollama-helm.yaml", "helm install llm otwld/ollama --values ollama-helm.yaml"),
     "bench": ("bench.sh", "bash bench.sh smoke"),
     "plan": ("plan.yaml", "planner generate plan.yaml"),
 }

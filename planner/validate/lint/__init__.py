@@ -44,8 +44,8 @@ def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...
         *checks,
         guarded("Kubernetes schema", lambda: tools.kubernetes(plain | manifests)),
         contents.modelfile(given),
-        contents.flags(plan),
-        contents.limits(dict(given) | manifests, dict(fresh) | manifests, plan),
+        contents.flags(given, manifests, plan),
+        contents.limits(dict(given) | manifests, fresh, plan),
         contents.tags(given, manifests),
         contents.no_secret(given),
         contents.platform(given, plan),
@@ -106,7 +106,10 @@ def _first_difference(a: str, b: str) -> int:
 
 def _chart(files: Mapping[str, str], folder: Path, floating: bool) -> tuple[list[Check], str]:
     if "helm/Chart.yaml" not in files:
-        return [skipped("helm lint", "no chart in these files"), skipped("helm template", "no chart in these files")], ""
+        return [
+            skipped("helm lint", "no chart in these files"),
+            skipped("helm template", "no chart in these files"),
+        ], ""
     return tools.helm(folder, floating)
 
 

@@ -13,7 +13,7 @@ from planner.render import targets
 from planner.render.launch import find_image, plan_launch, why_no_image
 from planner.render.names import has_fixed_tag
 from planner.sources.flags import check_flags, flag_list
-from planner.validate.lint.documents import documents, images, option_values, secrets, values_of
+from planner.validate.lint.documents import command_lines, documents, images, option_values, secrets, values_of
 from planner.validate.verdict import Check, from_problems, guarded, judged, passed, skipped
 
 if TYPE_CHECKING:
@@ -26,21 +26,35 @@ _LIMIT_VARIABLES = ("OLLAMA_", "VLLM_CPU_KVCACHE_SPACE")
 _GPU_RESOURCES = ("nvidia.com/", "amd.com/", "habana.ai/", "gpu.intel.com/")
 
 
-def flags(plan: Plan) -> Check:
-    """The launcher's arguments against the option list of the pinned engine version."""
+def flags(files: Mapping[str, str], manifests: Mapping[str, str], plan: Plan) -> Check:
+    """Every launcher's command line in the files against the option list of the pinned engine version."""
     name, release = "engine flags", plan.resolved.engine
     title = f"{release.engine} {release.version}"
     if why_no_image(plan) is not None:
         return skipped(name, f"{title} runs without a container here; nothing is passed on a command line")
+    if release.engine == "ollama":
+        return passed(name, "ollama serve takes no options; the limits are in its environment and the Modelfile")
     known = flag_list(release)
-    arguments = plan_launch(plan).args
     if known is None:
-        if release.engine == "ollama":
-            return passed(name, "ollama serve takes no options; the limits are in its environment and the Modelfile")
         return skipped(name, f"no option list of {title} is catalogued")
-    given = [word for word in arguments if word.startswith("--")]
-    how = "printed by its own parser" if known.verified else f"read from {known.source}"
-    return from_problems(name, check_flags(release, arguments), f"{len(given)} options known to {title} ({how})")
+
+    def check() -> Check:
+        ours = {word.partition("=")[0] for word in plan_launch(plan).args if word.startswith("--")}
+        sources = {p: t for p, t in files.items() if p.endswith((".yaml", ".sh")) and _is_plain(p)} | dict(manifests)
+        lines = {
+            path: [words for words in command_lines(path, text) if ours & {w.partition("=")[0] for w in words}]
+            for path, text in sources.items()
+        }
+        problems = [
+            f"{path}: {p}" for path, found in lines.items() for words in found for p in check_flags(release, words)
+        ]
+        carrying = [path for path, found in lines.items() if found]
+        if not carrying:
+            return skipped(name, "no file here holds a command line of the engine")
+        how = "printed by its own parser" if known.verified else f"read from {known.source}"
+        return from_problems(name, problems, f"known to {title} ({how}) in {len(carrying)} files")
+
+    return guarded(name, check)
 
 
 def limits(files: Mapping[str, str], fresh: Mapping[str, str], plan: Plan) -> Check:
@@ -62,7 +76,7 @@ def limits(files: Mapping[str, str], fresh: Mapping[str, str], plan: Plan) -> Ch
     for path, text in files.items():
         if path in PROSE:
             continue
-        names = keys if path == "helm/values.yaml" or path == "Modelfile" else planned
+        names = keys if path in ("helm/values.yaml", "Modelfile") else planned
         wanted = option_values(fresh.get(path, ""), names)
         found = option_values(text, names)
         carrying += bool(found)
@@ -113,7 +127,11 @@ def no_secret(files: Mapping[str, str]) -> Check:
         problems = [f"{path} holds {kind}" for path, text in files.items() for kind in secrets(text)]
         for path, text in files.items():
             if path.endswith(".yaml") and _is_plain(path):
-                kept = [d for d in documents(text, path) if d.get("kind") == "Secret" and (d.get("data") or d.get("stringData"))]
+                kept = [
+                    d
+                    for d in documents(text, path)
+                    if d.get("kind") == "Secret" and (d.get("data") or d.get("stringData"))
+                ]
                 problems += [f"{path}: a Secret with its data" for _ in kept]
         return from_problems("no secret", problems, f"{len(files)} files looked through")
 
@@ -141,7 +159,9 @@ def platform(files: Mapping[str, str], plan: Plan) -> Check:
                 continue
             for document in documents(text, path):
                 for limits_ in (*values_of(document, "limits"), *values_of(document, "requests")):
-                    asked = [k for k in limits_ if str(k).startswith(_GPU_RESOURCES)] if isinstance(limits_, dict) else []
+                    asked = (
+                        [k for k in limits_ if str(k).startswith(_GPU_RESOURCES)] if isinstance(limits_, dict) else []
+                    )
                     problems += [f"{path} asks for {k}, the plan's is {allowed}" for k in asked if k != allowed]
         how = "an image" if find_image(plan.best, plan.resolved) is not None else "installed natively"
         return from_problems(name, problems, f"{release.engine} {release.version} on {choice.platform}: {how}")
@@ -157,9 +177,7 @@ def _modelfile_limits(files: Mapping[str, str], plan: Plan) -> Check:
     def check() -> Check:
         planned = plan.best.limits.num_ctx or plan.best.limits.max_model_len
         found = parse_modelfile(files["Modelfile"]).get("num_ctx")
-        return judged(
-            name, found == planned, f"num_ctx {planned}", f"Modelfile: num_ctx is {found}, planned {planned}"
-        )
+        return judged(name, found == planned, f"num_ctx {planned}", f"Modelfile: num_ctx is {found}, planned {planned}")
 
     return guarded(name, check)
 

@@ -6,6 +6,7 @@ Reads text only; runs no tool and knows no plan.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ SECRETS = {
 }
 _WITH_DEFAULT = re.compile(r"\$\{[A-Za-z_]+:?-([^}]*)\}")
 _REQUIRED = re.compile(r"\$\{[A-Za-z_]+:?\?")
+_SHELL_WORDS = re.compile(r"^command_line=\((.*?)^\)", re.MULTILINE | re.DOTALL)
 _SHELL_IMAGE = re.compile(r"^\s*planned_image=(\S*)\s*$", re.MULTILINE)
 
 
@@ -67,18 +69,32 @@ def images(name: str, text: str) -> list[str]:
 
 
 def option_values(text: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Option or variable → every value that `text` gives it, sorted, repetitions kept.
+    """Option or variable → every number that `text` gives it, sorted, repetitions kept.
 
-    Understands `--x=v`, `--x v`, two YAML list entries, `NAME=v`, `NAME: v` and a `name:`, `value:` pair.
+    Understands `--x=1`, `--x 1`, two list entries, `NAME=1`, `NAME: 1` and a `name:` above a `value:`.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in names:
-        quoted = re.escape(name)
-        gap = r"""["']?(?:=|\s*,\s*|\s+(?:-\s+)?|:\s*|["']?\s*\n\s*value:\s*)["']?"""
-        pattern = re.compile(rf"""(?<![\w-]){quoted}{gap}([^\s"',\]\}}\\]+)""")
+        gap = r"""["']?(?:\s*\n\s*value:\s*|=|\s*,\s*|:\s*|\s+(?:-\s+)?)["']?"""
+        pattern = re.compile(rf"""(?<![\w-]){re.escape(name)}{gap}(-?\d[\d.]*)(?![\w.])""")
         values = tuple(sorted(match[1] for match in pattern.finditer(text)))
         if values:
             found[name] = values
+    return found
+
+
+def command_lines(name: str, text: str) -> list[list[str]]:
+    """Word lists with options: containers' args and commands, Compose's command, a script's `command_line=(…)`.
+
+    `$$`, which Kubernetes and Compose read as one dollar, is undone.
+    """
+    if name.endswith(".sh"):
+        return [shlex.split(match[1], comments=True) for match in _SHELL_WORDS.finditer(text)]
+    found = []
+    for document in documents(text, name):
+        for value in (*values_of(document, "args"), *values_of(document, "command")):
+            if isinstance(value, list) and all(isinstance(word, str) for word in value):
+                found.append([word.replace("$$", "$") for word in value])
     return found
 
 

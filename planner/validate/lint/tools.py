@@ -22,6 +22,10 @@ from planner.validate.verdict import Check, failed, from_problems, passed, skipp
 KUBERNETES_VERSIONS = ("1.28", "1.34")
 EXTRA = "it comes with `pip install 'planner[validate]'`"
 TIMEOUT_S = 60
+_CORE_GROUPS = frozenset(
+    f"{name}.k8s.io"
+    for name in ("networking", "rbac.authorization", "storage", "scheduling", "coordination", "discovery", "node")
+)
 ANY_DIGEST = "registry.example/image@sha256:" + "0" * 64
 """Stands for the digest that the user must give where the planned tag is a floating one."""
 
@@ -104,7 +108,7 @@ def shell(files: Mapping[str, str], folder: Path) -> Check:
 
 
 def kubernetes(manifests: Mapping[str, str]) -> Check:
-    """Every object of `manifests` (file → text) by Kubernetes' own schemas; custom resources by ours, pods inside too."""
+    """Every object of `manifests` (file → text) by Kubernetes' own schemas, custom ones by ours, their pods too."""
     name = "Kubernetes schema"
     try:
         import kubernetes_validate  # type: ignore[import-untyped,unused-ignore]
@@ -145,8 +149,9 @@ def kubernetes(manifests: Mapping[str, str]) -> Check:
 
 
 def _is_core(api_version: str) -> bool:
+    """True for the groups that Kubernetes itself ships: `v1`, `apps/v1`, `networking.k8s.io/v1` …"""
     group = api_version.rpartition("/")[0]
-    return "." not in group or group.endswith(".k8s.io") and not group.startswith(("leaderworkerset", "inference", "gateway"))
+    return "." not in group or group in _CORE_GROUPS
 
 
 def _last(text: str) -> str:

@@ -1,0 +1,129 @@
+"""Our own measurements of vLLM on an H200 (benchmarks/measure_vllm.py), in the schemas of the catalog.
+
+Reads the two tables that the measuring script leaves; says which of its rows are no rows of ours, and why.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from normalise_memory import read
+
+from planner.spec.measurement import LeftOut, MemoryRow, SpeedRow
+
+DEVICE = "h200-sxm"
+MODELS = {
+    "Llama-3.1-8B-Instruct": "meta-llama/Llama-3.1-8B", "Llama-3.1-70B-Instruct": "meta-llama/Llama-3.1-70B",
+    "Qwen3-30B-A3B": "Qwen/Qwen3-30B-A3B", "Qwen3-30B-A3B-FP8": "Qwen/Qwen3-30B-A3B", "Qwen3-32B": "Qwen/Qwen3-32B",
+    "DeepSeek-V2-Lite": "deepseek-ai/DeepSeek-V2-Lite", "gpt-oss-20b": "openai/gpt-oss-20b",
+    "gemma-3-12b-it": "google/gemma-3-12b-it",
+}  # fmt: skip
+CLOSED = {
+    "closed_loop_ttft_mean": "ttft_ms_mean", "closed_loop_tpot_mean": "itl_ms_mean",
+    "closed_loop_ttft_p50": "ttft_ms_p50", "closed_loop_tpot_p50": "itl_ms_p50",
+    "closed_loop_ttft_p99": "ttft_ms_p99", "closed_loop_tpot_p99": "itl_ms_p99",
+    "throughput_out": "output_tokens_per_s",
+}  # fmt: skip
+"""Their ITL is over tokens; ours is per request, which they call TPOT."""
+MEMORY = {
+    "weights": "weights_gib", "activation_peak": "activations_gib", "non_torch": "runtime_gib",
+    "cuda_graphs": "cuda_graphs_gib", "kv_available": "kv_gib", "kv_tokens": "kv_tokens",
+}  # fmt: skip
+REPEATS = {"decode_step_p50", "prefill_rate", "burst_total", "decode_context_mean"}
+FEW_ROUTED = 4
+"""gpt-oss-20b with random weights takes hardly longer for 32 sequences than for 4: they share their experts."""
+COMPILED_BELOW = 2.0
+"""A prefill that takes less than this times as long with four times the tokens was slowed by a compilation."""
+
+
+def speed(path: Path) -> Iterator[SpeedRow | LeftOut]:
+    """Steps, prefills, bursts and closed loops."""
+    rows = read(path)
+    contexts = {_run(r): float(r["value"]) for r in rows if r["metric"] == "decode_context_mean"}
+    prefills = {(_setup(r), r["batch"], r["input_len"]): float(r["value"]) for r in rows if r["metric"] == "prefill"}
+    for r in rows:
+        why, kind = _why_not(r, prefills)
+        if why:
+            yield LeftOut(file=path.name, model=r["model"], accelerator=r["accelerator"], metric=r["metric"], rows=1,
+                          kind=kind, reason=why)  # fmt: skip
+            continue
+        batch, isl, osl, value = int(r["batch"]), int(r["input_len"]), int(r["output_len"]), float(r["value"])
+        common: dict[str, Any] = {
+            "engine": "vllm", "engine_version": r["engine_version"], "model": MODELS[r["model"]],
+            "quantization": r["quantization"], "kv_cache_dtype": r["kv_dtype"], "accelerator": DEVICE,
+            "tensor": int(r["tp"]), "source": r["source"], "url": "", "date": r["date"], "concurrency": batch,
+            "step_tokens": _setting(r, "max_num_batched_tokens"), "value": value,
+        }  # fmt: skip
+        if r["metric"] == "decode_step":
+            context = round(contexts.get(_run(r), isl + osl / 2))
+            yield SpeedRow(**common, load="bench", metric="decode_step_ms", input_tokens=0, output_tokens=0,
+                           context_tokens=context)  # fmt: skip
+        elif r["metric"] in CLOSED:
+            yield SpeedRow(**common, load="closed_loop", metric=CLOSED[r["metric"]], input_tokens=isl,
+                           output_tokens=osl, same_lengths=True)  # fmt: skip
+        else:
+            metric = "itl_ms_mean" if r["metric"] == "burst_itl" else "prefill_s"
+            yield SpeedRow(**common, load="static", metric=metric, input_tokens=isl, output_tokens=osl)
+
+
+def memory(path: Path) -> Iterator[MemoryRow | LeftOut]:
+    """What the engine reported of itself at start."""
+    rows = read(path)
+    layers = {r["model"]: max(_setting(x, "layers") for x in rows if x["model"] == r["model"]) for r in rows}
+    totals = {_setup(r): float(r["value"]) for r in rows if r["metric"] == "total"}
+    for r in rows:
+        metric = MEMORY.get(r["metric"])
+        eager = "cudagraph_mode NONE" in r["settings"]
+        if "profile repeated" in r["settings"] or _setting(r, "layers") not in (0.0, layers[r["model"]]):
+            yield LeftOut(file=path.name, model=r["model"], accelerator=r["accelerator"], metric=r["metric"], rows=1,
+                          kind="unusable", reason="an experiment with four layers or a repeated profile")  # fmt: skip
+            continue
+        if metric is None or r["model"] not in MODELS or not float(r["value"]):
+            yield LeftOut(file=path.name, model=r["model"], accelerator=r["accelerator"], metric=r["metric"], rows=1,
+                          kind="repeats", reason="not a figure of the ledger")  # fmt: skip
+            continue
+        yield MemoryRow(
+            engine="vllm", engine_version=r["engine_version"], model=MODELS[r["model"]], quantization=r["quantization"],
+            kv_cache_dtype=r["kv_dtype"], accelerator=DEVICE, tensor=int(r["tp"]), metric=metric,
+            value=float(r["value"]), source=r["source"], url="", date=r["date"],
+            total_gib=totals.get(_setup(r), 139.801),
+            gpu_memory_utilization=_setting(r, "utilisation"), max_model_len=int(_setting(r, "max_model_len")),
+            max_num_seqs=int(_setting(r, "max_num_seqs")),
+            max_num_batched_tokens=int(_setting(r, "max_num_batched_tokens")), eager=eager, what="device",
+        )  # fmt: skip
+
+
+def _why_not(r: dict[str, str], prefills: dict[tuple[str, str, str], float]) -> tuple[str, Any]:
+    if r["model"] not in MODELS:
+        return "model is not named", "unnamed"
+    if r["metric"] in REPEATS or (r["metric"].startswith("closed_loop") and r["metric"] not in CLOSED):
+        return "repeats another figure of the same run", "repeats"
+    if "cudagraph_mode NONE" in r["settings"]:
+        return "eager mode, which no plan asks for", "unusable"
+    biased = r["model"] == "gpt-oss-20b" and int(r["batch"]) > FEW_ROUTED
+    if "concentrate the routing" in r["settings"] or biased:
+        return "random weights send most tokens to few experts", "unusable"
+    more = prefills.get((_setup(r), r["batch"], str(4 * int(r["input_len"]))))
+    if r["metric"] == "prefill" and more and int(r["input_len"]) >= 1024 and more < COMPILED_BELOW * float(r["value"]):
+        return "kernels were compiled while it ran: four times as many tokens took hardly longer", "unusable"
+    return "", "repeats"
+
+
+def _setup(r: dict[str, str]) -> str:
+    return "|".join((r["model"], r["quantization"], r["kv_dtype"], r["settings"]))
+
+
+def _run(r: dict[str, str]) -> str:
+    return "|".join((_setup(r), r["batch"], r["input_len"], r["output_len"]))
+
+
+def _setting(r: dict[str, str], name: str) -> float:
+    """A number of the `settings` column, 0 when it says nothing of it."""
+    found = defaultdict(
+        str, (part.strip().rsplit(" ", 1) for part in r["settings"].replace(",", ";").split(";") if " " in part.strip())
+    )
+    text = found[name]
+    return float(text) if text.replace(".", "").isdigit() else 0.0

@@ -1,0 +1,52 @@
+"""The depths of a validation, each usable alone: lint, simulate, smoke."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from planner.errors import UnknownNameError
+from planner.validate.verdict import Check, Verdict, of_depth
+
+if TYPE_CHECKING:
+    from planner.spec.plan import Plan
+
+
+def validate(plan: Plan, folder: Path | None = None, only: str | Sequence[str] | None = None) -> Verdict:
+    """The verdict over `plan`, and over its files in `folder` as they lie there."""
+    chosen = tuple(DEPTHS) if only is None else (only,) if isinstance(only, str) else tuple(only)
+    for name in chosen:
+        if name not in DEPTHS:
+            raise UnknownNameError("depth", name, DEPTHS, f"a validation has {', '.join(DEPTHS)}")
+    best = plan.best
+    subject = f"{best.engine.name} {best.engine.version} serving {best.model.checkpoint} on {best.hardware.label}"
+    checks = [of_depth(name, depth(plan, folder)) for name, depth in DEPTHS.items() if name in chosen]
+    return Verdict(subject, tuple(check for part in checks for check in part))
+
+
+def _lint(plan: Plan, folder: Path | None) -> tuple[Check, ...]:
+    from planner.validate.lint import lint, read_folder
+
+    return lint(plan, None if folder is None else read_folder(folder))
+
+
+def _simulate(plan: Plan, folder: Path | None) -> tuple[Check, ...]:
+    from planner.sources.catalog import load
+    from planner.validate.simulate import simulate
+
+    return simulate(plan, load())
+
+
+def _smoke(plan: Plan, folder: Path | None) -> tuple[Check, ...]:
+    from planner.sources.catalog import load
+    from planner.validate.smoke import smoke
+
+    return smoke(plan, load())
+
+
+DEPTHS: dict[str, Callable[[Plan, Path | None], tuple[Check, ...]]] = {
+    "lint": _lint,
+    "simulate": _simulate,
+    "smoke": _smoke,
+}
