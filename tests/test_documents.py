@@ -55,4 +55,6 @@ def test_the_page_of_targets_shows_what_each_writes(refresh: ModuleType) -> None
 
     text = (ROOT / "docs" / "targets.md").read_text(encoding="utf-8")
     assert text == refresh.targets_page()
-    assert [line[3:] for line in text.splitlines() if line.startswith("## ")] == [t.slug for t in targets()]
+    slugs = [target.slug for target in targets()]
+    # an example may hold headings of its own
+    assert [line[3:] for line in text.splitlines() if line.startswith("## ") and line[3:] in slugs] == slugs

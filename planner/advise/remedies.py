@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MAX_REMEDIES = 8
 _COUNTS = (2, 4, 8, 16)
+_TOO_LONG_MS = 600_000.0
+"""Ten minutes to the first token is no way out."""
 _DEVICES_TRIED = 12
 _OTHER_DEVICES = 2
 """Other accelerators offered, the smallest that work."""
@@ -75,7 +77,8 @@ def _variations(catalog: Catalog, brief: Brief, too_slow: bool) -> Iterator[tupl
     if too_slow and brief.workload.concurrency > 1:
         yield from _fewer_users(catalog, brief)
     if brief.machine.accelerator is not None and request.ram is None and not too_slow:
-        yield "part of the layers on the CPU (slow)", changed(ram=_ram_for(brief), engine=None)
+        offloaded = changed(ram=_ram_for(brief), engine=None, concurrency=1, objective="latency")
+        yield "part of the layers on the CPU, for one user (slow)", offloaded
     if brief.machine.accelerator is None:
         for factor in (1, 2, 4):
             yield "more memory", changed(ram=_ram_for(brief, factor))
@@ -132,6 +135,8 @@ def _tried(catalog: Catalog, brief: Brief, action: str, request: Request) -> Rem
     except PlannerError:
         return None  # the variation is itself refused: no way out
     if best is None or (changed.slo_is_explicit and not best.meets_slo):
+        return None
+    if best.performance is not None and best.performance.ttft_ms.p50.value > _TOO_LONG_MS:
         return None
     return _remedy(action, request, best)
 
