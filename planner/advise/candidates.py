@@ -13,12 +13,11 @@ from planner.advise.brief import Brief, divides_heads
 from planner.advise.support import kernel_for, resolve_quantization
 from planner.errors import UnknownNameError
 from planner.sources.catalog import Catalog
-from planner.spec.engine import EngineRelease, KernelSupport
+from planner.spec.engine import LAYER_SPLIT_ENGINES, EngineRelease, KernelSupport
 from planner.spec.model import Checkpoint, ModelSpec
 from planner.spec.plan import Parallelism, Rejection
 from planner.spec.quantization import KvFormat, QuantizationFormat
 
-LAYER_SPLIT_ENGINES = frozenset({"ollama", "llamacpp"})
 ADVISED_ENGINES = ("vllm", "tgi", "ollama")
 SIXTEEN_BITS = frozenset({"bf16", "fp16", "fp32"})
 """Formats from which an engine or a tool makes others."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief, attention_heads
-from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
+from planner.advise.candidates import Candidate
 from planner.estimate.cost import cost
 from planner.estimate.serving import serve
 from planner.estimate.tensors import active_parameters, parameter_count
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.plan import Configuration, EngineChoice, HardwareChoice, ModelChoice, Reason
 from planner.units import ceil_div, gib
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import CONTEXT_STEP_TOKENS, Brief
-from planner.advise.candidates import LAYER_SPLIT_ENGINES, Candidate
+from planner.advise.candidates import Candidate
 from planner.advise.limits import resolve_limits
 from planner.estimate.deployment import Deployment
 from planner.estimate.memory import ledger
 from planner.estimate.memory_budget import largest_utilization
 from planner.estimate.serving import quick
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import PERSONAL_CLASSES, make_brief
-from planner.advise.candidates import LAYER_SPLIT_ENGINES, enumerate_candidates, releases_for
+from planner.advise.candidates import enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess, is_whole
 from planner.advise.rank import meets
 from planner.errors import PlannerError
 from planner.estimate.tensors import active_parameters, parameter_count
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 
 if TYPE_CHECKING:
     from planner.advise.brief import Brief

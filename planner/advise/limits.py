@@ -13,14 +13,13 @@ from typing import Final
 from planner.errors import UsageError
 from planner.estimate.kvcache import kv_bytes_per_token
 from planner.estimate.tensors import parameter_count
-from planner.spec.engine import EngineRelease, Startup, TokenTier
+from planner.spec.engine import LAYER_SPLIT_ENGINES, EngineRelease, Startup, TokenTier
 from planner.spec.hardware import Machine
 from planner.spec.model import Checkpoint, ModelSpec
 from planner.spec.plan import Limits, Parallelism
 from planner.spec.quantization import QuantizationFormat
 from planner.units import GIB, ceil_div, round_up
 
-LAYER_SPLIT: Final = frozenset({"ollama", "llamacpp"})
 DISK_MARGIN: Final = 1.1
 DISK_WORK_BYTES: Final = 4 * GIB
 """Compile cache, tokenizer files and logs beside the weights."""
@@ -58,7 +57,7 @@ def resolve_limits(
     """
     if gpu_memory_utilization is not None and not 0 < gpu_memory_utilization <= 1:
         raise UsageError(f"gpu memory utilization {gpu_memory_utilization:g} must be above 0 and at most 1")
-    layered = release.engine in LAYER_SPLIT
+    layered = release.engine in LAYER_SPLIT_ENGINES
     context = _context(model, release, machine, context_tokens)
     seqs, batched = (
         (_slots(model, release, max_num_seqs), None)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief
 from planner.advise.candidates import (
-    LAYER_SPLIT_ENGINES,
     Candidate,
     enumerate_candidates,
     nearest_release,
@@ -20,6 +19,7 @@ from planner.advise.configure import configure
 from planner.advise.evaluate import deploy
 from planner.errors import InfeasibleError
 from planner.estimate.memory import ledger
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog

@@ -16,16 +16,16 @@ from planner.estimate.kvcache import KvPool
 from planner.estimate.memory_budget import Budget, Fit, budget_of, fitted_basis
 from planner.estimate.memory_pool import largest_context, pool_of
 from planner.spec.base import FigureBasis
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.plan import LedgerRow, MemoryLedger
 from planner.units import gib
 
-LAYER_ENGINES = ("ollama", "llamacpp")
 Item = Literal["weights", "kv_cache", "activations", "cuda_graphs", "runtime", "reserved", "free"]
 
 
 def ledger(deployment: Deployment) -> MemoryLedger:
     """The ledger of the fullest device of `deployment`; rows add up to the device exactly."""
-    if deployment.engine.engine in LAYER_ENGINES:
+    if deployment.engine.engine in LAYER_SPLIT_ENGINES:
         from planner.estimate.memory_layers import layer_ledger
 
         return layer_ledger(deployment)
@@ -35,7 +35,7 @@ def ledger(deployment: Deployment) -> MemoryLedger:
 
 def fits(deployment: Deployment) -> Fit:
     """Whether `deployment` fits, in about half the time of `ledger`."""
-    if deployment.engine.engine in LAYER_ENGINES:
+    if deployment.engine.engine in LAYER_SPLIT_ENGINES:
         from planner.estimate.memory_layers import layer_fits
 
         return layer_fits(deployment)

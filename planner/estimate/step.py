@@ -15,10 +15,10 @@ from planner.estimate.efficiency import Fit, efficiency
 from planner.estimate.ops import Quantity
 from planner.estimate.shapes import Shapes, shapes
 from planner.spec.calibration import Calibration
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.hardware import Accelerator, Machine
 from planner.spec.quantization import QuantizationFormat
 
-LAYER_SPLIT_ENGINES: Final = ("ollama", "llamacpp")
 """Engines whose several devices hold different layers and work one after the other."""
 HOST_BYTES_PER_S: Final = 50e9
 """Memory bandwidth assumed for a host whose CPU is not known: two channels of DDR5-4800, less losses."""

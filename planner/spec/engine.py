@@ -10,6 +10,8 @@ from planner.spec.base import Provenance, Spec
 from planner.spec.hardware import DeviceClass, Platform
 
 EngineName = Literal["vllm", "tgi", "ollama", "llamacpp", "nim", "tensorrt_llm"]
+LAYER_SPLIT_ENGINES = frozenset({"ollama", "llamacpp"})
+"""Engines that put whole layers on devices or the host, and reserve a context per slot."""
 
 
 class Lifecycle(Spec):

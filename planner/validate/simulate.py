@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import DEFAULT_ITL_MS, DEFAULT_TTFT_MS, PERSONAL_CLASSES
-from planner.advise.candidates import LAYER_SPLIT_ENGINES
 from planner.advise.support import kernel_for
 from planner.errors import CheckFailedError
 from planner.estimate.deployment import Deployment, Workload
 from planner.estimate.memory import ledger
 from planner.estimate.serving import serve
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
 from planner.validate.verdict import Check, failed, from_problems, guarded, judged, passed, skipped
 
