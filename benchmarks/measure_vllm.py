@@ -11,9 +11,10 @@ the time between two outputs of the engine is averaged over the steps in which a
 this is (t_total - t_prefill)/(osl - 1) without the requests that start late. *Prefill*: wall seconds from
 submitting prompts to their first token, nothing cached. *Closed loop*: each client sends its next request
 when the last has ended; its first is left out. It does not measure HTTP, a tokenizer or more than one GPU.
-Random weights do not route like trained ones: a step of a mixture of experts is only as good as the spread
-of the experts it happened to hit. Long for one file, so that it and `vllm_probe.py` are all that has to be
-copied to a machine.
+Random weights do not route like trained ones, so `spread` cases send every token to uniformly drawn experts
+(vLLM's routing simulation) or even the router out. *Load*: a case with `audit` keeps a few layers, and lists
+in `results/vllm_load.csv` every block that the allocator holds once the weights are in. Long for one file, so
+that it, `vllm_cases.py` and `vllm_probe.py` are all that has to be copied to a machine.
 """
 
 from __future__ import annotations
@@ -33,15 +34,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-BATCHES = (1, 4, 16, 32, 64, 128, 256)
-CONTEXTS = (512, 4096, 16384)
-PROMPTS = ((1, 128), (1, 1024), (1, 4096), (1, 16384), (8, 2048))
+from vllm_cases import CASES, Case
+
 STEPS, SETTLE, MAX_STEPS, REPEATS = 32, 3, 700, 3
 COLUMNS = [
     *("source", "date", "engine", "engine_version", "accelerator", "model", "quantization", "kv_dtype", "tp"),
@@ -55,77 +55,6 @@ _LOG_PATTERNS = {
     ("engine_init", "s"): r"init engine .* took ([\d.]+) s",
 }
 _BACKENDS = re.compile(r"Using (\S+ attention backend|[^\n]*?(?:MoE|moe) backend|\S+ for \w+Method)")
-_AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", "zero_point": True}
-
-
-@dataclass(frozen=True)
-class Case:
-    """One engine start. `engine` holds arguments of vLLM's own; `edit` replaces keys of the model config."""
-
-    model: str
-    quantization: str = "bf16"
-    kv_dtype: str = "bf16"
-    engine: dict[str, Any] = field(default_factory=dict)
-    edit: dict[str, Any] = field(default_factory=dict)
-    env: dict[str, str] = field(default_factory=dict)
-    batches: tuple[int, ...] = BATCHES
-    contexts: tuple[int, ...] = CONTEXTS
-    prompts: tuple[tuple[int, int], ...] = PROMPTS
-    clients: tuple[int, ...] = ()
-    max_model_len: int = 20480
-    limit_s: float = 150
-    instead_of: str = ""
-
-
-_8B, _70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
-_MOE, _MOE_FP8 = "Qwen/Qwen3-30B-A3B", "Qwen/Qwen3-30B-A3B-FP8"
-_NO_DEEP_GEMM = {"VLLM_USE_DEEP_GEMM": "0"}
-_JIT_LATE = {"VLLM_DEEP_GEMM_WARMUP": "skip", "DG_JIT_USE_NVRTC": "1"}
-CASES: dict[str, Case] = {
-    "8b": Case(_8B),
-    "moe": Case(_MOE),
-    "8b-fp8": Case(_8B, "fp8", engine={"quantization": "fp8"}),
-    "8b-fp8-file": Case(
-        _8B,
-        "fp8",
-        edit={"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}},
-        instead_of="8b-fp8",
-    ),
-    "moe-fp8": Case(_MOE_FP8, "fp8-block", env=_NO_DEEP_GEMM),
-    "8b-awq": Case(_8B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
-    "8b-loop": Case(_8B, engine={"max_num_batched_tokens": 8192, "max_num_seqs": 1024}, clients=(16, 64, 200)),
-    "32b": Case("Qwen/Qwen3-32B"),
-    "mla": Case("deepseek-ai/DeepSeek-V2-Lite", edit={"auto_map": None}),
-    "gpt-oss": Case("openai/gpt-oss-20b", "mxfp4"),
-    "8b-kv8": Case(_8B, kv_dtype="fp8", engine={"kv_cache_dtype": "fp8"}),
-    "gemma": Case("google/gemma-3-12b-it", edit={"architectures": ["Gemma3ForCausalLM"], "torch_dtype": "bfloat16"}),
-    "70b-awq": Case(_70B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
-    "8b-eager": Case(_8B, engine={"enforce_eager": True}, batches=(1, 32, 128), prompts=((1, 128), (1, 1024))),
-    "8b-long": Case(
-        _8B, batches=(1,), contexts=(512, 16384, 65536), prompts=((1, 32768), (1, 65536)), max_model_len=131072
-    ),
-    "moe-fp8-deepgemm": Case(_MOE_FP8, "fp8-block", env=_JIT_LATE, limit_s=200),
-}
-for _name, _model in (("8b", _8B), ("32b", "Qwen/Qwen3-32B")):
-    CASES[f"memory-{_name}"] = Case(
-        _model,
-        edit={"num_hidden_layers": 4, "max_window_layers": 4},
-        engine={"worker_cls": "vllm_probe.SweepWorker", "compilation_config": {"cudagraph_mode": "NONE"}},
-        batches=(),
-        max_model_len=8192,
-    )
-CASES["memory-8b-small"] = Case(
-    _8B,
-    edit={"num_hidden_layers": 4},
-    engine={
-        "max_num_batched_tokens": 2048,
-        "max_num_seqs": 64,
-        "compilation_config": {"cudagraph_mode": "NONE"},
-    },
-    batches=(),
-    prompts=(),
-    max_model_len=8192,
-)
 
 
 @dataclass
@@ -175,6 +104,10 @@ def config_dir(case: Case, configs: Path | None) -> str:
     if "ForCausalLM" in str(case.edit.get("architectures")):
         config = config.get("text_config", config)
     config = {key: value for key, value in (config | case.edit).items() if value is not None}
+    if case.layers:
+        config["num_hidden_layers"] = case.layers
+        if "layer_types" in config:
+            config["layer_types"] = config["layer_types"][: case.layers]
     folder = Path(tempfile.mkdtemp(prefix="config-"))
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
@@ -196,6 +129,8 @@ def engine_arguments(case: Case, configs: Path | None) -> dict[str, Any]:
             "kv_connector_module_path": "vllm_probe",
             "kv_role": "kv_both",
         }
+    if case.audit:
+        common |= {"enforce_eager": True, "worker_cls": "vllm_probe.AuditWorker"}
     return common | case.engine
 
 
@@ -373,6 +308,9 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
         arguments.pop("kv_transfer_config")
         asyncio.run(closed_loop(case, arguments, recorder))
         return
+    if case.audit:
+        audit(arguments, recorder)
+        return
     llm = LLM(**arguments)
     config = llm.llm_engine.vllm_config
     sys.stdout.flush()
@@ -403,6 +341,26 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
             recorder.write("vllm_memory.csv", 0, 0, 0, {("activation_peak", "GiB"): peak / 2**30})
     elif case.batches:
         Bench(llm, recorder, memory.get(("kv_tokens", "tokens"), 1e9), ends_at).run(case)
+
+
+def audit(arguments: dict[str, Any], recorder: Recorder) -> None:
+    """Load the weights only, and write what the allocator holds to `vllm_load.csv`, one row per kind of block."""
+    from vllm import LLM
+    from vllm_probe import Audited
+
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    with contextlib.suppress(Audited):
+        LLM(**arguments)
+    case, path = recorder.case, recorder.out / "vllm_load.csv"
+    new = not path.exists()
+    with path.open("a", newline="") as sink:
+        rows = csv.writer(sink, lineterminator="\n")
+        if new:
+            rows.writerow(["accelerator", "engine_version", "model", "quantization", "kv_dtype", "layers", "tensor",
+                           "where", "blocks", "block_bytes", "requested_bytes"])  # fmt: skip
+        about = [recorder.accelerator, recorder.version, case.model.split("/")[-1], case.quantization, case.kv_dtype]
+        rows.writerow([*about, case.layers, "(all)", "", "", Audited.consumed_bytes, ""])
+        rows.writerows([*about, case.layers, *row] for row in Audited.held)
 
 
 def preload() -> None:

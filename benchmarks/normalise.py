@@ -18,7 +18,7 @@ import normalise_memory as memory
 import normalise_own
 import normalise_speed as speed
 
-from planner.sources.catalog import read_yaml
+from planner.sources.entries import read_yaml
 from planner.spec.base import Spec
 from planner.spec.measurement import LeftOut
 

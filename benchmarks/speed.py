@@ -20,7 +20,7 @@ CASES: dict[str, tuple[str, float]] = {
     "import planner": ("import planner", 0.15),
     "recommend llama3-70b on 2xA100": (
         "import sys; sys.argv = ['planner', 'recommend', '--model', 'llama3-70b', '--gpus', '2xA100'];"
-        "from planner.cli.main import app; app(standalone_mode=False)",
+        "from planner.cli.main import application; application(sys.argv[1])(standalone_mode=False)",
         0.6,
     ),
     "estimate llama3-8b on 1xH100": ("import planner; planner.estimate('llama3-8b', '1xH100')", 0.6),

@@ -4,14 +4,18 @@
 bytes; `SweepWorker` repeats that profile for other limits of tokens and sequences, without starting again.
 `SkipPrefill` is a KV connector that tells the scheduler that a marked prompt is already in the cache, so
 the decode step at a long context is measured without paying for the prompt; the cache is filled with random
-values once. It says nothing about prefill and knows no model. Loaded by name by `measure_vllm.py`; written
-against vLLM 0.26.
+values once. `AuditWorker` lists what the allocator holds once the weights are loaded, and stops there;
+`SpreadWorker` gives random weights what a trained model has: experts that are all used, and packed integers
+that are not all zero. It says nothing about prefill and knows no model. Loaded by name by `measure_vllm.py`;
+written against vLLM 0.26.
 """
 
 from __future__ import annotations
 
 import gc
-from typing import Any
+import re
+from collections import defaultdict
+from typing import Any, ClassVar
 
 import torch
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -75,6 +79,78 @@ class SweepWorker(Worker):
     def activation_sweep(self) -> list[tuple[int, int, int]]:
         """(max_num_batched_tokens, max_num_seqs, bytes) of every point."""
         return self.sweep
+
+
+class Audited(Exception):  # noqa: N818 -- an end, not an error
+    """The weights are loaded and listed in `held`; nothing else is wanted of the engine."""
+
+    held: ClassVar[list[tuple[str, str, int, int, int]]] = []
+    consumed_bytes = 0
+
+
+class AuditWorker(Worker):
+    """A worker that lists every block the allocator holds after loading, then raises `Audited`.
+
+    A row is (tensor with layer numbers starred or "", lines of vLLM that asked for it, blocks, bytes of the
+    blocks, bytes asked for). Needs an engine in its own process (VLLM_ENABLE_V1_MULTIPROCESSING=0).
+    """
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        """Load as ever, then say what is held."""
+        torch.cuda.memory._record_memory_history(enabled="state", context="state", stacks="python")
+        super().load_model(load_dummy_weights=load_dummy_weights)
+        runner: Any = self.model_runner
+        owners: dict[int, str] = {}
+        model = runner.model
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            owners.setdefault(tensor.untyped_storage().data_ptr(), re.sub(r"\.\d+\.", ".*.", name))
+        rows: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0, 0])
+        snapshot = torch.cuda.memory._snapshot()
+        torch.cuda.memory._record_memory_history(enabled=None)
+        for segment in snapshot["segments"]:
+            for block in segment["blocks"]:
+                if block["state"] != "active_allocated":
+                    continue
+                frames = [f for f in block.get("frames", []) if "/vllm/" in f["filename"]]
+                where = " < ".join(f"{f['filename'].rpartition('/vllm/')[2]}:{f['line']}" for f in frames[:4])
+                row = rows[owners.get(block["address"], ""), where]
+                row[0] += 1
+                row[1] += block["size"]
+                row[2] += block["requested_size"]
+        Audited.consumed_bytes = int(runner.model_memory_usage)
+        Audited.held = [(*key, *row) for key, row in sorted(rows.items(), key=lambda item: -item[1][1])]
+        raise Audited
+
+
+class SpreadWorker(Worker):
+    """A worker whose random weights route evenly: unit norms, no router bias, random packed integers."""
+
+    def load_model(self, *, load_dummy_weights: bool = False) -> None:
+        """Load, with packed integers random (scales of 2**-9) instead of zero, then even out norms and routers."""
+        from vllm.model_executor.model_loader import dummy_loader
+
+        floats_only = dummy_loader.initialize_dummy_weights
+
+        def with_integers(layer: Any, config: Any) -> None:
+            floats_only(layer, config)
+            for name, tensor in layer.state_dict().items():
+                if tensor.device.type == "meta" or tensor.is_floating_point():
+                    continue
+                if tensor.dtype == torch.uint8 and "scale" in name:
+                    tensor.fill_(118)
+                elif tensor.dtype in (torch.uint8, torch.int32) and tensor.numel() > 1024:
+                    tensor.view(torch.uint8).random_(0, 256)
+
+        dummy_loader.initialize_dummy_weights = with_integers
+        super().load_model(load_dummy_weights=load_dummy_weights)
+        dummy_loader.initialize_dummy_weights = floats_only
+        runner: Any = self.model_runner
+        with torch.no_grad():
+            for name, tensor in runner.model.named_parameters():
+                if re.search(r"norm[^.]*\.weight$", name):
+                    tensor.fill_(1.0)
+                elif re.search(r"(router|gate)\.bias$|e_score_correction_bias$", name):
+                    tensor.zero_()
 
 
 class _Nothing(KVConnectorMetadata):

@@ -7,11 +7,11 @@ line, a request that nothing fulfils raises InfeasibleError with the ladder of w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import UsageError
+from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.advise.fit import FitRow

@@ -41,9 +41,9 @@ def test_the_published_request_schema_is_current_and_takes_the_example(refresh: 
 
 
 def test_every_command_in_the_readme_is_a_real_verb() -> None:
-    from planner.cli.main import app
+    from planner.cli.main import GROUPS, VERBS
 
-    verbs = {c.name for c in app.registered_commands} | {g.name for g in app.registered_groups}
+    verbs = {*VERBS, *GROUPS}
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:^|`|/)planner ([a-z]+)", text, re.MULTILINE))
     assert named

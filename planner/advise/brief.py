@@ -6,10 +6,9 @@ the machine; not yet which engines could run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.errors import UsageError
 from planner.estimate.deployment import Workload
+from planner.records import dataclass
 from planner.spec.hardware import Machine
 from planner.spec.model import ModelSpec
 from planner.spec.request import Objective, Request

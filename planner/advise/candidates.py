@@ -7,11 +7,11 @@ time come later (`evaluate.py`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from planner.advise.brief import Brief, divides_heads
 from planner.advise.support import kernel_for, resolve_quantization
 from planner.errors import UnknownNameError
+from planner.records import dataclass
 from planner.sources.catalog import Catalog
 from planner.spec.engine import LAYER_SPLIT_ENGINES, EngineRelease, KernelSupport
 from planner.spec.model import Checkpoint, ModelSpec

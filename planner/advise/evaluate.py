@@ -7,7 +7,7 @@ finalist in full. Knows nothing of choosing.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import CONTEXT_STEP_TOKENS, Brief
@@ -17,6 +17,7 @@ from planner.estimate.deployment import Deployment
 from planner.estimate.memory import ledger
 from planner.estimate.memory_budget import largest_utilization
 from planner.estimate.serving import quick
+from planner.records import dataclass
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
 

@@ -6,7 +6,6 @@ simulation. Knows the same physics as the search.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import PERSONAL_CLASSES, make_brief
@@ -15,6 +14,7 @@ from planner.advise.evaluate import Assessment, assess, is_whole
 from planner.advise.rank import meets
 from planner.errors import PlannerError
 from planner.estimate.tensors import active_parameters, parameter_count
+from planner.records import dataclass
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 
 if TYPE_CHECKING:

@@ -11,12 +11,13 @@ come from `catalog/guide.yaml`, facts about engines from their releases.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from planner.advise.predicates import PREDICATES, Inputs
 from planner.advise.situation import Situation
 from planner.errors import CatalogError, UnknownNameError, nearest
+from planner.records import dataclass
 from planner.spec.engine import EngineRelease
 from planner.spec.guide import GuideRow
 from planner.spec.plan import TraceStep

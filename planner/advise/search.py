@@ -6,7 +6,6 @@ the fewest and smallest devices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import make_brief
@@ -15,6 +14,7 @@ from planner.advise.evaluate import Assessment, assess
 from planner.advise.rank import meets, ordered
 from planner.errors import InfeasibleError, PlannerError
 from planner.estimate.tensors import parameter_count
+from planner.records import dataclass
 from planner.sources.machines import resolve_machine
 
 if TYPE_CHECKING:

@@ -6,8 +6,9 @@ what it holds.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from planner.records import dataclass
 from planner.spec.hardware import Machine
 from planner.spec.model import ModelSpec
 from planner.spec.request import Objective, Policy, Request, Requirement

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.advise.candidates import enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, Misfit, assess
+from planner.records import dataclass
 from planner.spec.plan import Rejection
 
 if TYPE_CHECKING:

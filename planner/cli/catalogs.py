@@ -50,11 +50,12 @@ def show_model(name: Name, output: opt.OutputOption = opt.Output.yaml) -> None:
 @hardware.command("list")
 def list_hardware(containing: Filter = "", output: opt.OutputOption = opt.Output.table) -> None:
     """Every accelerator and CPU."""
+    from planner.estimate.overheads.host import gpu_share_bytes
     from planner.sources.catalog import load
 
     catalog = load()
     body = [
-        (a.id, a.name, f"{a.usable_memory_bytes / (1 << 30):.1f} GiB", f"{a.mem_bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
+        (a.id, a.name, f"{gpu_share_bytes(a) / (1 << 30):.1f} GiB", f"{a.mem_bandwidth_bytes_per_s / 1e9:,.0f} GB/s",
          f"{(a.bf16_flops_per_s or a.fp16_flops_per_s or 0) / 1e12:,.0f} TFLOP/s",
          "" if a.plannable else a.refused_because)
         for a in catalog.accelerators()
@@ -142,7 +143,9 @@ def _rows(output: opt.Output, head: tuple[str, ...], body: Sequence[tuple[str, .
 
 def _record(output: opt.Output, record: Spec) -> None:
     def data() -> dict[str, Any]:
-        return record.model_dump(mode="json", exclude_defaults=True)
+        from planner.report.records import record_data
+
+        return record_data(record, compact=output is not opt.Output.json)
 
     def table(console: Console) -> None:
         from planner.cli.emit import emit as again

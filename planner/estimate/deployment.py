@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.records import dataclass
 from planner.spec.engine import EngineRelease
 from planner.spec.hardware import Machine
 from planner.spec.model import Checkpoint, ModelSpec

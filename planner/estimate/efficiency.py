@@ -6,10 +6,11 @@ numbers are `catalog/calibration/`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from planner.estimate.ops import UNCALIBRATED
+from planner.records import dataclass
 from planner.spec.base import FigureBasis
 from planner.spec.calibration import Calibration, Efficiency
 from planner.spec.hardware import Machine

@@ -7,11 +7,13 @@ here. Source of the rules: llama.cpp src/llama-quant.cpp; of the layout: ggml/in
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 
 from planner.errors import UnknownNameError
+from planner.estimate.identity import remembered
 from planner.estimate.tensors import Tensor, tensors
+from planner.records import dataclass
 from planner.spec.gguf import GgufMix, GgufMixRules, MixRule
 from planner.spec.model import Attention, Mla, ModelSpec, MoeFfn
 from planner.spec.quantization import GgufType
@@ -66,21 +68,35 @@ def gguf_tensor_types(
     `imatrix`: quantized with an importance matrix, which changes a few choices. Raises
     UnknownNameError when the mix names a type that `types` lacks.
     """
-    facts = _facts(model, imatrix)
     out: list[GgufTensor] = []
+    for t, layers, name, size in gguf_choices(model, mix, rules, types, imatrix=imatrix):
+        out.extend(GgufTensor(t.role, layer, name, t.elements // t.count, size) for layer in layers or (None,))
+    return tuple(out)
+
+
+def gguf_choices(
+    model: ModelSpec, mix: GgufMix, rules: GgufMixRules, types: Mapping[str, GgufType], *, imatrix: bool = False
+) -> Iterator[tuple[Tensor, tuple[int, ...], str, int]]:
+    """(tensor, layers, type, bytes in each of these layers); no layers for what stands outside them.
+
+    Layers that get the same type come together: whole catalogs are summed from these rows.
+    """
+    facts = _facts(model, imatrix)
     for t in tensors(model):
         if t.role in TOWERS:
             continue
-        elements = t.elements // t.count
-        chosen: dict[object, tuple[str, int]] = {}
-        for layer in t.layers or (None,):
-            place = None if layer is None else facts.places[layer]
-            if place not in chosen:
-                name = _type(t, layer, model, mix, rules, types, facts)
-                chosen[place] = name, _bytes(t, types[name])
-            name, size = chosen[place]
-            out.append(GgufTensor(t.role, layer, name, elements, size))
-    return tuple(out)
+        for layers in _alike(facts.places, t.layers) if t.layers else ((),):
+            name = _type(t, layers[0] if layers else None, model, mix, rules, types, facts)
+            yield t, layers, name, _bytes(t, types[name])
+
+
+@lru_cache(maxsize=1024)
+def _alike(places: tuple[frozenset[str], ...], layers: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """`layers` by place."""
+    found: dict[frozenset[str], list[int]] = {}
+    for layer in layers:
+        found.setdefault(places[layer], []).append(layer)
+    return tuple(tuple(group) for group in found.values())
 
 
 def gguf_file_bytes(
@@ -107,6 +123,7 @@ def metadata_bytes(model: ModelSpec, n_tensors: int) -> int:
     return model.vocab_size * per_entry + 70 * n_tensors + 4096
 
 
+@remembered
 def _facts(model: ModelSpec, imatrix: bool) -> _Facts:
     heads, kv, experts = 1, 1, 0
     at: list[int] = []
@@ -122,20 +139,30 @@ def _facts(model: ModelSpec, imatrix: bool) -> _Facts:
             if isinstance(ffn, MoeFfn):
                 experts = max(experts, ffn.experts)
     is_70b = model.model_type in ("llama", "qwen2") and model.n_layers == 80 and kv < heads
-    kv_index = {layer: i for i, layer in enumerate(sorted(at))}
-    places = tuple(
-        frozenset(
-            {name for name, holds in _positions(i, model.n_layers).items() if holds}
-            | {f"kv_{name}" for name, holds in _positions(kv_index.get(i, i), len(kv_index) or 1).items() if holds}
-        )
-        for i in range(model.n_layers)
-    )
+    at.sort()
+    places = _places(model.n_layers, tuple(at))
+    kv_index = {layer: i for i, layer in enumerate(at)}
     return _Facts(model.n_layers, heads // kv, experts, is_70b, imatrix, model.tie_word_embeddings, kv_index, places)
 
 
-def _positions(i: int, n: int) -> dict[str, bool]:
-    """The conditions that ask where layer `i` of `n` stands."""
-    return {
+@lru_cache(maxsize=1024)
+def _places(n_layers: int, with_attention: tuple[int, ...]) -> tuple[frozenset[str], ...]:
+    """Per layer the positional conditions that hold, over all layers and (`kv_…`) over those with attention."""
+    kv_index = {layer: i for i, layer in enumerate(with_attention)}
+    n_kv = len(with_attention) or 1
+    return tuple(
+        frozenset((*_positions(i, n_layers), *(f"kv_{name}" for name in _positions(kv_index.get(i, i), n_kv))))
+        for i in range(n_layers)
+    )
+
+
+POSITIONS = frozenset({"more_bits", "first_eighth", "first_sixteenth", "middle", "first_2", "first_4"})
+"""The conditions that ask where a layer stands."""
+
+
+def _positions(i: int, n: int) -> tuple[str, ...]:
+    """Those of POSITIONS that hold for layer `i` of `n`."""
+    holds = {
         "more_bits": i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2,
         "first_eighth": i < n // 8,
         "first_sixteenth": i < n // 16,
@@ -143,6 +170,7 @@ def _positions(i: int, n: int) -> dict[str, bool]:
         "first_2": i < 2,
         "first_4": i < 4,
     }
+    return tuple(name for name, true in holds.items() if true)
 
 
 def _type(
@@ -220,12 +248,10 @@ def _adjusts(rule: MixRule, category: str, layer: int, t: Tensor, facts: _Facts,
 
 def _holds(condition: str, layer: int, t: Tensor, category: str, f: _Facts) -> bool:
     """One condition of the mixes. Attention counts layers that have attention, the rest all layers."""
-    n = f.n_layers
-    i = layer
-    if category == "attn_v" and layer in f.kv_index:
-        i, n = f.kv_index[layer], len(f.kv_index)
+    if condition in POSITIONS:
+        counted = f"kv_{condition}" if category == "attn_v" and layer in f.kv_index else condition
+        return counted in f.places[layer]
     tests = {
-        **_positions(i, n),
         "gqa_4": f.gqa >= 4,
         "gqa_4_or_moe_4": f.gqa >= 4 or f.experts >= 4,
         "experts_8": f.experts == 8,

@@ -5,13 +5,13 @@ Read once from catalog/quantization.yaml; the byte counts of a model's layers ar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 
 from planner.errors import CatalogError
-from planner.estimate.gguf import TOWERS, gguf_tensor_types
+from planner.estimate.gguf import TOWERS, gguf_choices
 from planner.estimate.identity import remembered
 from planner.estimate.tensors import tensors
+from planner.records import dataclass
 from planner.spec.gguf import GgufMix, GgufMixRules
 from planner.spec.model import ModelSpec, StoredBytes
 from planner.spec.quantization import GgufType, QuantizationFormat
@@ -65,11 +65,11 @@ def layer_bytes(
     layers = [0.0] * model.n_layers
     output = embedding = 0.0
     tied = model.tie_word_embeddings
-    for role, layer, size in tensor_rows(model, quant):
-        if layer is not None:
-            if role in TOKEN_ROLES:
-                embedding += size
-            else:
+    for role, at, size in tensor_rows(model, quant):
+        if at and role in TOKEN_ROLES:
+            embedding += size * len(at)
+        elif at:
+            for layer in at:
                 layers[layer] += size
         elif role in TOKEN_ROLES:
             embedding += size
@@ -89,19 +89,23 @@ def layer_bytes(
     )
 
 
-def tensor_rows(model: ModelSpec, quant: QuantizationFormat) -> list[tuple[str, int | None, float]]:
-    """(role, layer, bytes) of every tensor; formats that are no GGUF mix by their mean bits."""
+@remembered
+def tensor_rows(model: ModelSpec, quant: QuantizationFormat) -> tuple[tuple[str, tuple[int, ...], float], ...]:
+    """(role, layers, bytes in each) of every tensor, no layers for one outside them.
+
+    Formats that are no GGUF mix count by their mean bits.
+    """
     if quant.kind == "gguf":
         mixes, rules, types = _tables()
         name = quant.gguf_file_type
         if name is None or name not in mixes:
             raise CatalogError(f"{quant.id} names the GGUF file type {name!r}, which quantization.yaml lacks")
-        found = gguf_tensor_types(model, mixes[name], rules, types)
-        return [(row.role, row.layer, float(row.bytes)) for row in found]
-    rows: list[tuple[str, int | None, float]] = []
+        found = gguf_choices(model, mixes[name], rules, types)
+        return tuple((t.role, layers, float(size)) for t, layers, _, size in found)
+    rows: list[tuple[str, tuple[int, ...], float]] = []
     for t in tensors(model):
         if t.role in TOWERS:
             continue
         bits = quant.weight_bits if t.quantizable or quant.kind == "float" else 16
-        rows.extend((t.role, layer, t.elements / t.count * bits / 8) for layer in t.layers or (None,))
-    return rows
+        rows.append((t.role, t.layers, t.elements / t.count * bits / 8))
+    return tuple(rows)

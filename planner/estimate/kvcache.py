@@ -7,11 +7,12 @@ in. Sources: vLLM v1/kv_cache_interface.py, v1/core/kv_cache_utils.py; llama.cpp
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from math import ceil
-from typing import Literal
+from typing import Final, Literal
 
+from planner.records import dataclass
 from planner.spec.model import (
     Attention,
     GatedDeltaNet,
@@ -219,6 +220,9 @@ class PoolRules:
     draft_tokens: int = 0
 
 
+VLLM_RULES: Final = PoolRules()
+
+
 def _groups(model: ModelSpec, itemsize: float, tp: int, rules: PoolRules, layers: range | None) -> list[_Group]:
     rows = [r for r in kv_layers(model, itemsize, tp=tp, layers=layers) if r.kind != "cross"]
     if rules.draft_tokens and any(b.role == "mtp" for b in model.blocks):
@@ -285,7 +289,7 @@ def kv_pool(
     kv_dtype_bytes: float = 2,
     tp: int = 1,
     layers: range | None = None,
-    rules: PoolRules = PoolRules(),
+    rules: PoolRules = VLLM_RULES,
 ) -> KvPool:
     """The pool that `available_bytes` on one device make, and the tokens the engine would log.
 
@@ -343,7 +347,7 @@ def kv_bytes_for_sequences(
     kv_dtype_bytes: float = 2,
     tp: int = 1,
     layers: range | None = None,
-    rules: PoolRules = PoolRules(),
+    rules: PoolRules = VLLM_RULES,
 ) -> int:
     """Pool bytes on one device that `n_seqs` sequences of `context_tokens` hold, whole blocks counted."""
     if context_tokens < 1 or n_seqs < 1:

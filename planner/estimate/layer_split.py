@@ -7,8 +7,7 @@ llama.cpp src/llama-model.cpp; Ollama docs/faq (one GPU if the model fits there,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from planner.records import dataclass
 from planner.units import ceil_div
 
 

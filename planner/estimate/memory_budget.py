@@ -7,8 +7,6 @@ coefficients. Knows no pools and no rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.errors import CatalogError
 from planner.estimate.deployment import Deployment
 from planner.estimate.device_weights import device_weights, expert_ranks
@@ -17,6 +15,7 @@ from planner.estimate.kvcache import kv_layers
 from planner.estimate.overheads import gaudi, tgi, trtllm, vllm
 from planner.estimate.overheads.host import system_bytes
 from planner.estimate.weights import stage_layers
+from planner.records import dataclass
 from planner.spec.base import FigureBasis
 from planner.spec.engine import EngineRelease
 from planner.spec.model import ModelSpec

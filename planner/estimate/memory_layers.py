@@ -8,7 +8,6 @@ Ollama docs/faq (one GPU if the model fits there, else all).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
 
@@ -20,6 +19,7 @@ from planner.estimate.layer_split import Load, Placement, Shape, even_split, hos
 from planner.estimate.memory_budget import Fit, coefficients, device_total, fitted_basis
 from planner.estimate.overheads.host import metal_bytes, system_bytes
 from planner.estimate.overheads.llamacpp import compute_buffer_bytes, host_buffer_bytes, output_buffer_bytes
+from planner.records import dataclass
 from planner.spec.model import ModelSpec, StoredBytes
 from planner.spec.plan import LedgerRow, MemoryLedger
 from planner.spec.quantization import QuantizationFormat

@@ -6,13 +6,13 @@ need no special case here: sums over matrices are all that a roofline asks for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from planner.estimate.identity import remembered
 from planner.estimate.kvcache import state_bytes
 from planner.estimate.tensors import kept_layers, quantized_layers, tensors
 from planner.estimate.weights import WeightRules, linear_bytes, local_shape
+from planner.records import dataclass
 from planner.spec.model import Attention, Mixer, Mla, ModelSpec, MoeFfn
 from planner.spec.quantization import QuantizationFormat
 
@@ -155,8 +155,8 @@ def _gguf_bytes_per_element(model: ModelSpec, quant: QuantizationFormat) -> dict
     from planner.estimate.gguf_tables import tensor_rows
 
     n_bytes: dict[str, float] = {}
-    for role, _, size in tensor_rows(model, quant):
-        n_bytes[role] = n_bytes.get(role, 0.0) + size
+    for role, layers, size in tensor_rows(model, quant):
+        n_bytes[role] = n_bytes.get(role, 0.0) + size * (len(layers) or 1)
     elements: dict[str, int] = {}
     for t in tensors(model):
         elements[t.role] = elements.get(t.role, 0) + t.elements

@@ -6,7 +6,6 @@ and tokens may be floats or numpy arrays. Knows no queue; who runs in a step is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from planner.estimate import ops
@@ -14,6 +13,7 @@ from planner.estimate.deployment import Deployment
 from planner.estimate.efficiency import Fit, efficiency
 from planner.estimate.ops import Quantity
 from planner.estimate.shapes import Shapes, shapes
+from planner.records import dataclass
 from planner.spec.calibration import Calibration
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.hardware import Accelerator, Machine

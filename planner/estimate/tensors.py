@@ -7,10 +7,10 @@ no quantization format. Formulas: the matrices of transformers' modelling classe
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
+from planner.estimate.identity import remembered
+from planner.records import dataclass
 from planner.spec.model import (
     Attention,
     DenseFfn,
@@ -60,7 +60,7 @@ class Tensor:
         return self.rows * self.cols * self.experts * self.count
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def tensors(model: ModelSpec) -> tuple[Tensor, ...]:
     """All tensors of `model`'s checkpoint, outside ones first, then layer group by layer group."""
     return (*_outer(model), *(t for group in model.layers for t in _layer(model.hidden_size, group)))
@@ -274,7 +274,7 @@ def quantized_layers(tensor: Tensor, kept: dict[str, frozenset[int] | None]) -> 
     return 0 if layers is None else tensor.count - len(layers.intersection(tensor.layers))
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def parameter_count(model: ModelSpec) -> int:
     """Elements that the checkpoint stores: parameters, prediction blocks, buffers, FP8 scales.
 
@@ -299,13 +299,13 @@ def _fp8_scales(t: Tensor, quantization: str) -> int:
     return t.experts * (t.rows if quantization == "fp8-dynamic" else 2)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def loaded_parameters(model: ModelSpec) -> int:
     """Parameters that an engine loads: without prediction blocks and buffers."""
     return sum(t.elements for t in tensors(model) if t.always_loaded)
 
 
-@lru_cache(maxsize=4096)
+@remembered
 def active_parameters(model: ModelSpec) -> int:
     """Parameters that one text token's forward pass multiplies with.
 

@@ -9,11 +9,11 @@ vocab_parallel_embedding.py and attention/mla (absorbed copies), v0.26; GGUF is 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 
 from planner.errors import UsageError
 from planner.estimate.tensors import Tensor, kept_layers, quantized_layers, role_layers, tensors
+from planner.records import dataclass
 from planner.spec.model import Attention, Mla, ModelSpec
 from planner.spec.quantization import QuantizationFormat
 from planner.units import ceil_div, round_up

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import posixpath
 import re
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from planner.records import dataclass
 from planner.render import names
 from planner.render.arguments import container_model_path, is_local
 from planner.render.arguments import ollama as ollama_arguments

@@ -5,10 +5,10 @@ Knows which engines install natively and where; nothing of service managers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planner.records import dataclass
 from planner.render import names
 from planner.render.arguments import container_model_path, is_local
 from planner.render.launch import builder

@@ -104,14 +104,13 @@ def _number(value: float) -> str:
 def _dumper() -> type[Any]:
     import yaml
 
-    class Dumper(yaml.SafeDumper):
+    base: type[Any] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+    class Dumper(base):  # type: ignore[misc]  # which base depends on libyaml being there
         """Block style, no anchors, numbers in one line, doubtful strings quoted."""
 
         def ignore_aliases(self, data: object) -> bool:
             return True
-
-        def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-            super().increase_indent(flow, False)
 
     def string(dumper: Any, data: str) -> Any:
         plain = _PLAIN.fullmatch(data) is not None and data.lower() not in _RESERVED

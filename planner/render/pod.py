@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from planner.records import dataclass
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import FILES_MOUNT, PROBE_PERIOD_S, Launch

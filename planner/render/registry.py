@@ -7,12 +7,12 @@ its templates and its name in `_MODULES`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 from planner.errors import UnknownNameError, UsageError
+from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan

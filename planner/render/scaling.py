@@ -7,9 +7,9 @@ nothing of the objects that carry the numbers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.records import dataclass
 from planner.render.artifacts import kubernetes
 from planner.render.launch import plan_launch
 

@@ -6,14 +6,16 @@ of a filter in `quoting.py` raises, so that no value reaches a file as it came.
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from planner.render.quoting import FILTERS, Quoted
 from planner.resources import folder
+from planner.sources.index import cache_folder
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import BytecodeCache, Environment
 
 
 def fill(template: str, **values: Any) -> str:
@@ -37,6 +39,7 @@ def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
+        bytecode_cache=_bytecode_cache(),
         loader=FileSystemLoader(folder("templates"), encoding="utf-8"),
         undefined=StrictUndefined,
         finalize=_quoted_only,
@@ -48,3 +51,15 @@ def _environment() -> Environment:
     environment.filters = dict(FILTERS) | {"length": len}
     environment.globals = {}
     return environment
+
+
+def _bytecode_cache() -> BytecodeCache | None:
+    """Compiled templates beside the catalog's index, as Python keeps .pyc files; None where nothing can be written."""
+    from jinja2 import FileSystemBytecodeCache
+
+    try:
+        compiled = cache_folder() / "templates"
+        compiled.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (OSError, RuntimeError):  # no home, read-only disk
+        return None
+    return FileSystemBytecodeCache(str(compiled)) if os.access(compiled, os.W_OK) else None

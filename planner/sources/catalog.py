@@ -1,7 +1,7 @@
 """The catalogs: accelerators, CPUs, links, instances, models, engine releases, formats, the guide.
 
-The only reader of catalog YAML. Entries are validated once, when the index is compiled; a cold start
-then parses only what it asks for. Knows nothing of estimating or choosing.
+Entries are validated once, when the index is compiled (`entries.py` reads them); a cold start then
+parses only what it asks for. Knows nothing of estimating or choosing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from functools import cache, cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from planner.errors import CatalogError, UnknownNameError
@@ -240,129 +239,12 @@ def version_key(version: str) -> tuple[int, ...]:
 # -- compiling ------------------------------------------------------------------------------------
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """One catalog file. Raises CatalogError when it is not a YAML mapping."""
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        data = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
-    except yaml.YAMLError as error:
-        raise CatalogError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise CatalogError(f"{path.name}: expected a mapping at the top")
-    return data
-
-
 def _all_rows() -> Iterator[Row]:
-    """Every entry of every catalog file, validated."""
-    from planner.sources.model_entries import parse_entry
-    from planner.spec.calibration import Band, Efficiency
-    from planner.spec.engine import EngineRelease
-    from planner.spec.hardware import Accelerator, Cpu, Instance, Interconnect
-    from planner.spec.quantization import GgufType, KvFormat, QuantizationFormat
+    """Every entry of every catalog file, validated. Raises CatalogError for the first that is wrong."""
+    from planner.sources.entries import entries
 
-    simple: tuple[tuple[Path, str, str, str, type[Spec]], ...] = (
-        (folder("hardware"), "accelerators/**/*.yaml", "accelerators", "accelerator", Accelerator),
-        (folder("hardware"), "cpus/*.yaml", "cpus", "cpu", Cpu),
-        (folder("hardware"), "interconnects.yaml", "interconnects", "interconnect", Interconnect),
-        (folder("hardware"), "clouds/*.yaml", "instances", "instance", Instance),
-        (folder("catalog"), "engines/*/*.yaml", "", "engine", EngineRelease),
-        (folder("catalog"), "quantization.yaml", "formats", "format", QuantizationFormat),
-        (folder("catalog"), "quantization.yaml", "gguf_types", "gguf_type", GgufType),
-        (folder("catalog"), "quantization.yaml", "kv_formats", "kv_format", KvFormat),
-        (folder("catalog"), "calibration/*.yaml", "efficiencies", "efficiency", Efficiency),
-        (folder("catalog"), "calibration/*.yaml", "bands", "band", Band),
-    )
-    for root, pattern, key, kind, spec in simple:
-        for path in sorted(root.glob(pattern)):
-            document = read_yaml(path) if key else _extended(path)
-            for entry in _entries(document, key, path):
-                record = _validated(spec, entry, path)
-                names = None if kind in ("efficiency", "band") else tuple(getattr(record, "aliases", ()))
-                yield kind, _identifier(kind, record), record.model_dump_json(), names
-    for path in sorted((folder("catalog") / "models").glob("*.yaml")):
-        for entry in read_yaml(path).get("models", []):
-            try:
-                model = parse_entry(_plain(entry))
-            except (ValueError, LookupError, TypeError) as error:
-                raise CatalogError(f"{path.name}: {entry.get('id')}: {_one_line(error)}") from error
-            yield "model", model.id, model.model_dump_json(), model.aliases
-    for path in sorted(folder("catalog").glob("*.yaml")):
-        document = read_yaml(path)
-        if "guide" in document:
-            document["guide"] = list(_entries(document, "guide", path))
-        yield "document", path.stem, json.dumps(_plain(document)), None
-
-
-def _extended(path: Path) -> dict[str, Any]:
-    """A release's file over the older or newer one that it `extends`: mappings merge, the rest replaces."""
-    document = read_yaml(path)
-    base = document.pop("extends", None)
-    if base is None:
-        return document
-    parent = path.with_name(f"{base}.yaml")
-    if not parent.exists() or parent == path:
-        raise CatalogError(f"{path.name}: extends {base!r}, which is no file beside it")
-    return _merged(_extended(parent), document)
-
-
-def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = {**below, **above}
-    for key in ("defaults", "memory", "coefficients"):
-        if isinstance(below.get(key), dict) and isinstance(above.get(key), dict):
-            merged[key] = _merged(below[key], above[key])
-    return merged
-
-
-def _entries(document: dict[str, Any], key: str, path: Path) -> Iterator[dict[str, Any]]:
-    """Entries under `key`, each with the file's shared keys and a provenance of its own."""
-    entries = document.get(key, []) if key else [document]
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
-        raise CatalogError(f"{path.name}: {key!r} must be a list of mappings")
-    shared = {k: document[k] for k in ("provider",) if k in document and key}
-    for raw in entries:
-        entry = {**shared, **raw}
-        entry.pop("schema", None)
-        own = {k: entry.pop(k) for k in ("source", "date", "basis", "note") if k in entry and "provenance" not in entry}
-        if "provenance" not in entry:
-            inherited = document.get("provenance") or {
-                k: document[k] for k in ("source", "date", "basis") if k in document
-            }
-            entry["provenance"] = {**inherited, **own}
-        yield _plain(entry)
-
-
-def _plain(value: Any) -> Any:
-    """YAML dates as ISO text; everything else as it is."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_plain(v) for v in value]
-    return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _validated(spec: type[S], entry: dict[str, Any], path: Path) -> S:
-    from pydantic import ValidationError
-
-    try:
-        return spec.model_validate(entry)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        name = entry.get("id") or entry.get("name") or entry.get("version")
-        raise CatalogError(f"{path.name}: {name}: {where}: {first['msg']}") from error
-
-
-def _identifier(kind: str, record: Spec) -> str:
-    fields = {
-        "instance": ("provider", "id"),
-        "engine": ("engine", "version"),
-        "efficiency": ("engine", "scope"),
-        "band": ("metric", "engine", "scope"),
-    }.get(kind, ("id",))
-    return "/".join(str(getattr(record, field)) for field in fields)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    for entry in entries(folder("hardware"), folder("catalog")):
+        if entry.error:
+            raise CatalogError(entry.error)
+        body = json.dumps(entry.raw) if entry.record is None else entry.record.model_dump_json()
+        yield entry.kind, entry.id, body, entry.names

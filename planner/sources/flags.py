@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from planner.errors import CatalogError, nearest
+from planner.records import dataclass
 from planner.resources import folder
 from planner.spec.engine import EngineRelease
 

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from planner.errors import CatalogError
@@ -31,16 +31,26 @@ def fingerprint() -> str:
     """Changes whenever a data file, a spec or a parser changes (paths, sizes and mtimes)."""
     digest = hashlib.sha256(sys.version.encode())
     code = Path(__file__).resolve().parent.parent
-    for root, pattern in (
-        (folder("hardware"), "*.yaml"),
-        (folder("catalog"), "*.yaml"),
-        (code / "spec", "*.py"),
-        (code / "sources", "*.py"),
+    for root, suffix in (
+        (folder("hardware"), ".yaml"),
+        (folder("catalog"), ".yaml"),
+        (code / "spec", ".py"),
+        (code / "sources", ".py"),
     ):
-        for path in sorted(root.rglob(pattern)):
-            stat = path.stat()
-            digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        for path, size, modified_ns in sorted(_stamps(str(root), suffix)):
+            digest.update(f"{path[len(str(root)) :]}\0{size}\0{modified_ns}\n".encode())
     return digest.hexdigest()[:24]
+
+
+def _stamps(folder_path: str, suffix: str) -> Iterator[tuple[str, int, int]]:
+    """(path, bytes, mtime in ns) of every file below; scandir, for this runs at every start."""
+    with os.scandir(folder_path) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _stamps(entry.path, suffix)
+            elif entry.name.endswith(suffix):
+                stat = entry.stat()
+                yield entry.path, stat.st_size, stat.st_mtime_ns
 
 
 def cache_folder() -> Path:

@@ -15,11 +15,12 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from email.message import Message
 from typing import Final
 
 from planner.errors import FormatError, NetworkError
+from planner.records import dataclass
 
 TIMEOUT_S: Final = 10.0
 """Of one read from the socket, and of connecting."""

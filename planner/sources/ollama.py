@@ -12,11 +12,11 @@ import json
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
+from planner.records import dataclass
 from planner.sources import cached, network
 from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance

@@ -105,6 +105,15 @@ class Interconnect(Spec):
     provenance: Provenance
 
 
+class Family(Spec):
+    """Accelerators in order: each field of `grows` must rise from one of `members` to the next."""
+
+    id: str
+    grows: tuple[str, ...]
+    members: tuple[str, ...]
+    provenance: Provenance
+
+
 class Instance(Spec):
     """One rentable machine. Price is on-demand USD per hour, None where nobody publishes one."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from planner.resources import folder
-from planner.sources.catalog import load, read_yaml
+from planner.sources.catalog import load
+from planner.sources.entries import read_yaml
 from planner.spec.engine import EngineRelease
 from planner.spec.hardware import Platform
 

@@ -8,7 +8,8 @@ import pytest
 
 from planner.errors import CatalogError
 from planner.resources import folder
-from planner.sources.catalog import Catalog, read_yaml
+from planner.sources.catalog import Catalog
+from planner.sources.entries import read_yaml
 from planner.sources.measurements import _parsed, left_out, memory_rows, speed_rows
 from planner.spec.measurement import SpeedRow
 

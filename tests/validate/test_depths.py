@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import planner
 from planner.api import load_plan
-from planner.cli.main import app
+from planner.cli.main import application
 from planner.errors import PlannerError, UnknownNameError
 from planner.spec.plan import Plan
 
@@ -21,7 +21,7 @@ Saved = Callable[[str], Path]
 
 
 def run(*words: str) -> tuple[int, str]:
-    done = CliRunner().invoke(app, list(words))
+    done = CliRunner().invoke(application(), list(words))
     if isinstance(done.exception, PlannerError):
         raise done.exception
     return done.exit_code, done.stdout

@@ -18,9 +18,8 @@ vision towers (only the embeddings they leave behind).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from planner.estimate.overheads.widths import Widths, widths
+from planner.records import dataclass
 from planner.spec.model import ModelSpec
 from planner.units import GIB, MIB, ceil_div
 

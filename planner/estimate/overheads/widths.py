@@ -7,9 +7,9 @@ expert parallelism.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from planner.estimate.identity import remembered
+from planner.records import dataclass
 from planner.spec.model import (
     Attention,
     DenseFfn,

@@ -6,10 +6,10 @@ Knows no bands.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from planner.estimate.schedulers.policy import Policy
+from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.estimate.deployment import Workload

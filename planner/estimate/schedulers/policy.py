@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
+
+from planner.records import dataclass
 
 LENGTH_SPREAD: Final = 0.1
 """Share (±) by which answers differ in length unless the workload says that they do not."""

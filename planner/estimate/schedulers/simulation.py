@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from dataclasses import dataclass
 from math import ceil, log
 from typing import TYPE_CHECKING
 
 from planner.estimate.schedulers.policy import Policy
+from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.estimate.deployment import Workload
