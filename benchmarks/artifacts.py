@@ -1,6 +1,7 @@
 """Every artifact of every combination, rendered and checked by the real tools: `python -m benchmarks.artifacts`.
 
-Engine × platform × target × shape (small dense, 70B tensor-parallel, MoE, several nodes): each is
+Engine × platform × target × shape (small dense, 70B tensor-parallel, MoE, GGUF, features, a closed site,
+several nodes): each is
 rendered, or refused with a reason. What is rendered is checked by Kubernetes' schemas, our own, Helm,
 Docker Compose, bash, systemd and Python, whichever the file is for. Prints counts, and fails on any
 problem. `--pairwise` takes the sample that covers every pair of choices; `--markdown` prints the table.
@@ -33,6 +34,7 @@ from planner.errors import InfeasibleError, UsageError
 from planner.render import render, targets
 from planner.spec.plan import Plan
 from planner.validate import custom
+from planner.validate.lint.hardening import review
 
 ENGINES = ("vllm", "tgi", "ollama", "llamacpp", "nim")
 PLATFORMS = {
@@ -46,6 +48,32 @@ SHAPES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "small-dense": ("llama3-8b", 1, {}),
     "70b-tensor-parallel": ("llama3-70b", 4, {"tensor_parallel": 4, "pipeline_parallel": 1}),
     "moe": ("qwen3-30b-a3b", 2, {}),
+    "gguf": ("llama3-8b", 1, {"quantization": "Q4_K_M"}),
+    "features": (
+        "llama3.1-8b",
+        1,
+        {
+            "features": {
+                "speculative": "ngram",
+                "tool_calling": True,
+                "structured_output": "auto",
+                "prefix_caching": True,
+            }
+        },
+    ),
+    "closed-site": (
+        "llama3-8b",
+        1,
+        {
+            "site": {
+                "registry": "registry.example.com/mirror",
+                "pull_secret": "mirror",
+                "hub": False,
+                "ca_bundle": "/etc/ssl/certs/ca.pem",
+                "https_proxy": "http://proxy.example.com:3128",
+            }
+        },
+    ),
     "multi-node": ("llama3.1-405b", 16, {"tensor_parallel": 8, "pipeline_parallel": 2}),
 }
 Combination = tuple[str, str, str, str]
@@ -65,6 +93,9 @@ class Outcome:
     infeasible: int = 0
     problems: list[str] = field(default_factory=list)
     by_target: dict[str, Counter[str]] = field(default_factory=dict)
+    hardening_checks: int = 0
+    hardening_waived: Counter[str] = field(default_factory=Counter)
+    """Rule of catalog/hardening.yaml → how often it was waived."""
 
 
 def combinations() -> list[Combination]:
@@ -152,7 +183,10 @@ def _check_file(path: str, text: str, folder: Path, versions: Sequence[str]) -> 
         yield _run("bash", "-n", str(folder / path))
         if shellcheck := _tool("shellcheck"):
             yield _run(shellcheck, str(folder / path))
-    elif name == "endpoints.py":
+    elif name == "Dockerfile":
+        if hadolint := _tool("hadolint"):
+            yield _run(hadolint, str(folder / path))
+    elif name.endswith(".py"):
         ast.parse(text)
     elif name.endswith(".plist"):
         plistlib.loads(text.encode())
@@ -231,6 +265,10 @@ def run(chosen: Iterable[Combination], versions: Sequence[str] = CORE_VERSIONS, 
         new = {path: text for path, text in files.items() if (path, text) not in seen}
         seen |= set(new.items())
         outcome.checked_files += len(new)
+        security = review(new, plan)
+        outcome.hardening_checks += security.checked
+        outcome.hardening_waived.update(finding.rule.id for finding in security.waived)
+        outcome.problems += [f"{'/'.join(key)}/{slug}: {finding}" for finding in security.failed]
         with tempfile.TemporaryDirectory() as folder:
             for problem in check(files if new else {}, Path(folder), versions):
                 outcome.problems.append(f"{'/'.join(key)}/{slug}: {problem}")
@@ -250,6 +288,10 @@ def main() -> int:
         f"{len(chosen)} combinations of {len(every)}: {outcome.rendered} rendered, "
         f"{outcome.checked_files} different files checked, {sum(outcome.refused.values())} refused with a reason, "
         f"{outcome.infeasible} without a plan, {len(outcome.problems)} problems\n"
+    )
+    sys.stdout.write(
+        f"security pass: {outcome.hardening_checks} checks, {outcome.hardening_waived.total()} waived with a reason of "
+        f"catalog/hardening.yaml ({', '.join(f'{rule} {n}' for rule, n in outcome.hardening_waived.most_common())})\n"
     )
     for slug, counts in outcome.by_target.items():
         sys.stdout.write(f"  {slug:<17} {counts['rendered']:>3} rendered  {counts['refused']:>3} refused\n")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,20 +130,25 @@ def _named(engine: str, scope: str) -> Plan:
 
 
 def band_rows(plan: Plan, data: Data, errors: dict[str, Array], date: str) -> list[dict[str, object]]:
-    """80 % bands per metric for the plan's scope, from the residuals of all its folds."""
+    """80 % bands per metric for the plan's scope, from the residuals of all its folds.
+
+    First tokens under load scatter more than a prefill alone: where most rows are closed loops, they decide.
+    """
     bands: list[dict[str, object]] = []
+    first = [r.load == "closed_loop" for r in data.rows if METRICS[r.metric] == "ttft"]
+    loops = 2 * sum(first) > len(first)
     for metric in ("ttft", "itl"):
         of = [
             -e for found in errors.values() for r, e in zip(data.rows, found, strict=True)
-            if METRICS[r.metric] == metric
+            if METRICS[r.metric] == metric and not (metric == "ttft" and loops and r.load != "closed_loop")
         ]  # fmt: skip
         n = len(of) // max(1, len(errors))
         if n < 4:
             continue
-        low, high = (float(np.exp(np.percentile(of, p))) for p in (10, 90))
+        low, high = middle_eighty(of)
         bands.append({
-            "metric": metric, "engine": plan.engine, "scope": plan.scope, "low": round(min(low, 1 - NARROWEST_BAND), 3),
-            "high": round(max(high, 1 + NARROWEST_BAND), 3), "n": n, "basis": "fitted",
+            "metric": metric, "engine": plan.engine, "scope": plan.scope, "low": low, "high": high, "n": n,
+            "basis": "fitted",
             "provenance": {
                 "source": "catalog/measurements", "date": date, "basis": "derived",
                 "note": f"80 % of residuals, {_told(tuple(errors))}",
@@ -151,18 +157,32 @@ def band_rows(plan: Plan, data: Data, errors: dict[str, Array], date: str) -> li
     return bands
 
 
+def middle_eighty(logarithms: list[float]) -> tuple[float, float]:
+    """Limits that hold at least four fifths of `logarithms` of true / predicted, ends rounded outwards."""
+    ordered = sorted(logarithms)
+    cut = math.ceil(len(ordered) / 10)
+    low = math.floor(1e3 * math.exp(ordered[cut - 1])) / 1e3
+    high = math.ceil(1e3 * math.exp(ordered[-cut])) / 1e3
+    return min(low, 1 - NARROWEST_BAND), max(high, 1 + NARROWEST_BAND)
+
+
 def _told(kinds: tuple[str, ...]) -> str:
     names = {"model": "one model", "device": "one device", "tensor": "one TP size", "lengths": "one pair of lengths"}
     return " and ".join(f"leave {names[k]} out" for k in kinds)
 
 
 def entry(
-    plan: Plan, scope: str, devices: list[str], values: dict[str, float], basis: str, n: int, date: str, how: str
+    plan: Plan, scope: str, rows: list[Row], values: dict[str, float], basis: str, date: str, how: str
 ) -> dict[str, object]:
     """One `Efficiency` as YAML."""
+    n, devices = len(rows), sorted({r.accelerator for r in rows})
+    reach = {
+        "most_sequences": max((r.concurrency / r.data for r in rows), default=0.0),
+        "longest_tokens": max((float(r.context_tokens + r.input_tokens + r.output_tokens) for r in rows), default=0.0),
+    }  # fmt: skip
     return {
         "engine": plan.engine, "scope": scope, "devices": devices if basis == "fitted" else [], "basis": basis,
-        "coefficients": {k: float(f"{v:.4g}") for k, v in values.items()},
+        "coefficients": {k: float(f"{v:.4g}") for k, v in values.items()}, **(reach if basis == "fitted" else {}),
         "provenance": {
             "source": "benchmarks/fit.py over catalog/measurements", "date": date, "basis": "derived",
             "note": f"{n} rows of {', '.join(devices)}; {how}" if n else how,
@@ -209,8 +229,7 @@ def run(source: Any, date: str, write: bool, only: str = "") -> None:
             basis, how = "fitted", _told(kinds)
             out["bands"] += band_rows(plan, data, errors, date)
         named = {plan.scope: basis, **dict.fromkeys(plan.also, "inherited")}
-        devices = sorted({r.accelerator for r in data.rows})
-        out["efficiencies"] += [entry(plan, s, devices, values, b, len(data.rows), date, how) for s, b in named.items()]
+        out["efficiencies"] += [entry(plan, s, data.rows, values, b, date, how) for s, b in named.items()]
     if write:
         write_files(files, held)
 

@@ -9,30 +9,38 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from planner.estimate.ops import UNCALIBRATED
 from planner.spec.measurement import SpeedRow
 
 Row = SpeedRow
 
 HARDWARE = (
-    "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
-    "narrow_kv", "flop_fraction", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop",
-    "gguf_flop", "moe_flop", "tile_tokens", "expert_tile_tokens", "attention_flop_fraction", "link_fraction",
+    "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "int4_unpack", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
+    "narrow_kv", "flop_fraction", "half_width", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop",
+    "gguf_flop", "moe_flop", "attention_flop_fraction", "link_fraction",
 )  # fmt: skip
 SERVING = (
-    "mem_fraction", "fp8_mem", "int4_mem", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
-    "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "fp8_moe_flop", "tile_tokens",
-    "expert_tile_tokens", "expert_half_width", "attention_flop_fraction", "layer_s", "moe_layer_s",
-    "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_skew", "step_s", "seq_s", "request_s",
-    "prompt_token_s", "activation_passes", "link_fraction", "link_latencies",
+    "mem_fraction", "fp8_mem", "int4_unpack", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
+    "half_width", "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "fp8_moe_flop", "tile_tokens",
+    "fp8_rows_mem", "dequant_sharpness", "dequant_layer_s", "quant_passes", "norm_s", "inner_norm_s", "sync_step_s",
+    "sync_seq_s", "expert_tile_tokens", "expert_half_width", "attention_flop_fraction", "layer_s", "moe_layer_s",
+    "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_evenness", "expert_skew", "step_s", "seq_s",
+    "request_s", "prompt_token_s", "activation_passes", "slice_passes", "link_fraction", "link_latencies",
+    "stage_latencies",
 )  # fmt: skip
 STATIC = tuple(
     k
     for k in SERVING
-    if k not in ("request_s", "prompt_token_s", "fp4_mem", "fp4_flop", "int4_mem", "dequant_flop", "fp4_dequant_flop")
-)
+    if k
+    not in (
+        "request_s", "prompt_token_s", "fp4_mem", "fp4_flop", "int4_unpack", "dequant_flop", "fp4_dequant_flop",
+        "dequant_sharpness", "dequant_layer_s", "sync_step_s", "sync_seq_s", "fp8_rows_mem",
+    )
+)  # fmt: skip
 LOCAL = (
-    "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "gguf_flop", "moe_flop", "tile_tokens",
-    "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "step_s", "seq_s",
+    "mem_fraction", "gguf_mem", "moe_mem", "kv_fraction", "flop_fraction", "half_width", "gguf_flop", "moe_flop",
+    "tile_tokens", "expert_tile_tokens", "attention_flop_fraction", "layer_s", "moe_layer_s", "mixer_layer_s", "norm_s",
+    "inner_norm_s", "step_s", "seq_s",
 )  # fmt: skip
 
 
@@ -106,6 +114,14 @@ def _v0(row: Row) -> bool:
     return row.engine_version in ("0.4", "0.6.1")
 
 
+HOPPER_KERNELS = (("fp8_rows_mem", 0.75), ("int4_unpack", 2.2e-3))
+OTHER_KERNELS = (
+    ("fp8_rows_mem", 1.0),
+    ("int4_unpack", UNCALIBRATED["int4_unpack"]),
+    ("dequant_sharpness", UNCALIBRATED["sharpness"]),
+)
+"""Of vLLM on Hopper: FP8 kernels go from tiles of 16 rows to tiles of 64, and memory is faster than 4-bit weights
+are unpacked, and little of that overlaps. Nobody measured any of it elsewhere, so that other devices start without."""
 PLANS = (
     Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC),
     Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
@@ -117,15 +133,25 @@ PLANS = (
         SERVING,
         hardware_from=("tensorrt_llm", "Hopper"),
         where=lambda r: _stable(r) and not _v0(r),
-        also=("cuda",),
+        fixed=HOPPER_KERNELS,
     ),
-    Plan("vllm", "Blackwell/datacenter", ("b200-sxm",), SERVING, HOPPER, sigma=0.6, also=("Blackwell Ultra",)),
-    Plan("vllm", "Ampere", (), (), HOPPER, AMPERE),
-    Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA),
+    Plan("vllm", "cuda", (), (), HOPPER, fixed=OTHER_KERNELS),
+    Plan(
+        "vllm",
+        "Blackwell/datacenter",
+        ("b200-sxm",),
+        SERVING,
+        HOPPER,
+        sigma=0.6,
+        fixed=OTHER_KERNELS[:1],
+        also=("Blackwell Ultra",),
+    ),
+    Plan("vllm", "Ampere", (), (), HOPPER, AMPERE, fixed=OTHER_KERNELS),
+    Plan("vllm", "Ada Lovelace", (), (), HOPPER, ADA, fixed=OTHER_KERNELS),
     Plan("vllm-v0", "Ampere", ("a100-sxm4-40gb",), STATIC, HOPPER, AMPERE, sigma=0.4, where=_v0, row_engines=("vllm",)),
     Plan("vllm-v0", "CDNA2", ("mi250",), STATIC, HOPPER, sigma=0.5, where=_v0, row_engines=("vllm",)),
     Plan("vllm-v0", "Hopper", ("h100-sxm",), STATIC, HOPPER, sigma=0.4, where=_v0, row_engines=("vllm",)),
-    Plan("vllm", "CDNA2", (), (), HOPPER, ("vllm-v0", "CDNA2")),
+    Plan("vllm", "CDNA2", (), (), HOPPER, ("vllm-v0", "CDNA2"), fixed=OTHER_KERNELS),
     Plan(
         "vllm",
         "CDNA3",
@@ -133,6 +159,7 @@ PLANS = (
         ("mem_fraction", "kv_fraction", "layer_s", "seq_s", "link_fraction", "link_latencies"),
         HOPPER,
         sigma=0.35,
+        fixed=OTHER_KERNELS,
         also=("CDNA4", "rocm"),
     ),
     Plan(
@@ -145,6 +172,7 @@ PLANS = (
             "kv_fraction",
             "narrow_kv",
             "flop_fraction",
+            "half_width",
             "fp8_flop",
             "attention_flop_fraction",
             "layer_s",
@@ -152,13 +180,14 @@ PLANS = (
         ),
         HOPPER,
         sigma=0.5,
+        fixed=OTHER_KERNELS,
         also=("gaudi",),
     ),
     Plan(
         "vllm",
         "Gaudi 3",
         ("gaudi3",),
-        ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "layer_s", "seq_s"),
+        ("mem_fraction", "kv_fraction", "narrow_kv", "flop_fraction", "half_width", "layer_s", "seq_s"),
         ("vllm", "Gaudi 2"),
         sigma=0.35,
     ),

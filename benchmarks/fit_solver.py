@@ -25,13 +25,14 @@ METRICS = {
 }  # fmt: skip
 """Metrics that are fitted, and the band that each counts in."""
 CEILING = {
-    "mem_fraction": 0.93, "kv_fraction": 0.93, "flop_fraction": 1.9, "attention_flop_fraction": 0.9,
+    "mem_fraction": 0.93, "kv_fraction": 0.97, "fp8_rows_mem": 1.0, "flop_fraction": 1.9,
+    "attention_flop_fraction": 0.9,
     "link_fraction": 1.0, "fp8_mem": 1.05, "int8_mem": 1.05, "int4_mem": 1.05, "fp4_mem": 1.15, "gguf_mem": 1.05,
     "moe_mem": 1.05, "narrow_kv": 1.1, "fp8_flop": 1.15, "fp4_flop": 1.15,
 }  # fmt: skip
 """What hardware cannot exceed, with room for errors of a catalogued peak. GeForce peaks are catalogued
 with FP32 accumulation; llama.cpp accumulates in FP16, at twice that rate."""
-TIGHT = {"link_fraction": 0.15, "activation_passes": 0.15}
+TIGHT = {"link_fraction": 0.15, "activation_passes": 0.3, "slice_passes": 0.3}
 """Priors that rows hardly move: what a link reaches is known from collectives' own benchmarks, and one
 collection's servers would else decide it for all."""
 DELTA, NOISE = 0.15, 0.15

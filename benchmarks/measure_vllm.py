@@ -326,6 +326,7 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
             f"layers {config.model_config.hf_text_config.num_hidden_layers}",
             *backends,
             *(f"{key}={value}" for key, value in case.env.items()),
+            *(["spread weights"] if "SpreadWorker" in case.engine.get("worker_cls", "") else []),
         ]
     )
     memory = {(key, "GiB"): value / 2**30 for key, value in llm.collective_rpc("memory_report")[0].items()}
@@ -333,7 +334,7 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
         if found := re.findall(pattern, text):
             memory[key] = float(found[-1].replace(",", ""))
     recorder.write("vllm_memory.csv", 0, 0, 0, memory)
-    if "worker_cls" in case.engine:
+    if "SweepWorker" in case.engine.get("worker_cls", ""):
         for tokens, seqs, peak in llm.collective_rpc("activation_sweep")[0]:
             recorder.settings = (
                 f"max_num_batched_tokens {tokens}; max_num_seqs {seqs}; profile repeated after compiling"

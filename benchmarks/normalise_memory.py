@@ -33,12 +33,10 @@ def read(path: Path) -> list[dict[str, str]]:
 
 def vllm_logs(truth: Path, names: Names) -> Iterator[MemoryRow | LeftOut]:
     """memory_vllm.csv: one row per figure of each log that names.yaml names."""
-    mapping, adapters = names["memory_vllm"], names["memory_vllm_adapters"]
+    mapping = names["memory_vllm"]
     for log in read(truth / "memory_vllm.csv"):
         told = mapping.get(log["id"])
         why = told.get("left_out") if told else None
-        if log["id"] in adapters:
-            why = "LoRA buffers are in the weights line; adapters are not planned"
         if told is None or why:
             reason = why or "model, card or release is not named, or not catalogued"
             yield LeftOut(file="memory_vllm.csv", model=log["model"], accelerator=log["gpu"], metric="start-up log",
@@ -49,7 +47,7 @@ def vllm_logs(truth: Path, names: Names) -> Iterator[MemoryRow | LeftOut]:
             value = _number(log[column])
             if metric == "kv_tokens" and value is None and log["gpu_blocks"] and log["block_size"]:
                 value = float(log["gpu_blocks"].replace(",", "")) * float(log["block_size"])
-            if value is None or (only and name not in only):
+            if value is None or (only and name not in only) or (told.get("adapters") and name in ("weights", "graphs")):
                 continue
             yield MemoryRow(
                 engine="vllm", engine_version=told["version"], model=told["model"],
@@ -62,6 +60,7 @@ def vllm_logs(truth: Path, names: Names) -> Iterator[MemoryRow | LeftOut]:
                 max_num_batched_tokens=int(_number(log["max_num_batched_tokens"]) or 0),
                 eager=log["enforce_eager"] == "True", what="device", exact_version=told.get("exact", True),
                 grade=log["quality"],
+                logged_weights_gib=(_number(log["weights_gib"]) or 0.0) if told.get("adapters") else 0.0,
             )  # fmt: skip
 
 

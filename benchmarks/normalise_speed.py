@@ -122,6 +122,7 @@ def h200(truth: Path, names: Names) -> Found:
                 **common, model=named[0], quantization=r["case"].rpartition("-")[2], accelerator=named[1],
                 load="closed_loop", concurrency=int(r["c"]), input_tokens=int(r["isl"]), output_tokens=int(r["osl"]),
                 step_tokens=8192, metric=metric, value=float(r[column]), same_lengths=True,
+                warm=not started,
             )  # fmt: skip
 
 

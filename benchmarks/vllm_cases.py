@@ -91,7 +91,6 @@ CASES["memory-8b-small"] = Case(
 _EVEN = {"VLLM_MOE_ROUTING_SIMULATION_STRATEGY": "uniform_random"}
 _SPREAD: dict[str, Any] = {"worker_cls": "vllm_probe.SpreadWorker"}
 _FILE_FP8 = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
-_GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
 _TEXT_GEMMA = {"architectures": ["Gemma3ForCausalLM"], "torch_dtype": "bfloat16"}
 _MISTRAL = "mistralai/Mistral-Small-24B-Instruct-2501"
 _AFTER = ((1, 512), (1, 2048), (1, 8192), (8, 2048))
@@ -121,7 +120,6 @@ for _name, _case in {
     "8b-fp8-file": Case(_8B, "fp8", edit=_FILE_FP8),
     "8b-kv8": Case(_8B, kv_dtype="fp8", engine={"kv_cache_dtype": "fp8"}), "32b": Case("Qwen/Qwen3-32B"),
     "8b-awq": Case(_8B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
-    "8b-gptq": Case(_8B, "gptq-int4", "fp16", edit={"quantization_config": _GPTQ}, engine={"dtype": "float16"}),
     "70b-awq": Case(_70B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
     "gemma-12b": Case("google/gemma-3-12b-it", edit=_TEXT_GEMMA),
     "gemma-27b": Case("google/gemma-3-27b-it", edit=_TEXT_GEMMA),

@@ -89,7 +89,7 @@ class Audited(Exception):  # noqa: N818 -- an end, not an error
 
 
 class AuditWorker(Worker):
-    """A worker that lists every block the allocator holds after loading, then raises `Audited`.
+    """A worker that lists every block that loading made and the allocator still holds, then raises `Audited`.
 
     A row is (tensor with layer numbers starred or "", lines of vLLM that asked for it, blocks, bytes of the
     blocks, bytes asked for). Needs an engine in its own process (VLLM_ENABLE_V1_MULTIPROCESSING=0).
@@ -112,6 +112,8 @@ class AuditWorker(Worker):
                 if block["state"] != "active_allocated":
                     continue
                 frames = [f for f in block.get("frames", []) if "/vllm/" in f["filename"]]
+                if not any("/model_loader/" in f["filename"] for f in frames):
+                    continue
                 where = " < ".join(f"{f['filename'].rpartition('/vllm/')[2]}:{f['line']}" for f in frames[:4])
                 row = rows[owners.get(block["address"], ""), where]
                 row[0] += 1

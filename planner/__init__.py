@@ -23,12 +23,16 @@ if TYPE_CHECKING:
         Estimate,
         Recommendation,
         accuracy,
+        calibrate,
+        checkpoints,
         compare,
         estimate,
         fit,
         generate,
+        migrate,
         probe,
         recommend,
+        simulate,
         validate,
     )
     from planner.errors import InfeasibleError, PlannerError, UnknownNameError, UsageError
@@ -43,12 +47,16 @@ __all__ = [
     "UsageError",
     "__version__",
     "accuracy",
+    "calibrate",
+    "checkpoints",
     "compare",
     "estimate",
     "fit",
     "generate",
+    "migrate",
     "probe",
     "recommend",
+    "simulate",
     "validate",
 ]
 

@@ -1,7 +1,8 @@
 """The public functions and their results. The command line is a shell over these.
 
 Every keyword is a field of `planner.spec.request.Request`; a wrong value raises UsageError with one
-line, a request that nothing fulfils raises InfeasibleError with the ladder of ways out.
+line, a request that nothing fulfils raises InfeasibleError with the ladder of ways out. Longer than 400 lines because
+every public name is documented here, in one place.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.advise.fit import FitRow
+    from planner.spec.local import LocalCorrection
+    from planner.spec.model import Checkpoint
     from planner.spec.plan import (
         Configuration,
         Cost,
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
     )
     from planner.spec.request import Request
     from planner.validate.accuracy import Report
+    from planner.validate.simulate import Simulation
     from planner.validate.verdict import Verdict
 
 
@@ -169,6 +173,8 @@ def make_request(**fields: Any) -> Request:
         return Request.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
+        if not first["loc"] and first["type"] == "value_error":
+            raise UsageError(str(first["ctx"]["error"])) from None
         name = ".".join(str(part) for part in first["loc"]) or "request"
         raise UsageError(f"{name}: {_limit(first)}") from None
 
@@ -189,7 +195,8 @@ def _limit(detail: Any) -> str:
     if detail["type"] == "extra_forbidden":
         return "not a field of a request; see `planner recommend --help`"
     given = ascii(detail.get("input"))
-    return f"{detail['msg']}, not {given if len(given) <= 60 else given[:57] + '...'}"
+    words = detail["msg"].removeprefix("Value error, ")
+    return f"{words}, not {given if len(given) <= 60 else given[:57] + '...'}"
 
 
 def recommend(model: str | None = None, gpus: str | None = None, **options: Any) -> Recommendation:
@@ -208,6 +215,7 @@ def recommend_request(request: Request) -> Recommendation:
     from planner.advise.recommend import within_budget
     from planner.render import default_files
     from planner.sources.catalog import load
+    from planner.sources.local_calibration import corrected
     from planner.sources.machines import resolve_machine
     from planner.sources.models import resolve_model
 
@@ -219,7 +227,7 @@ def recommend_request(request: Request) -> Recommendation:
 
         plan = search_and_advise(catalog, model, request, notes)
     else:
-        machine = resolve_machine(catalog, request.gpus, request.ram)
+        machine = corrected(resolve_machine(catalog, request.gpus, request.ram), request.local_calibration)
         within_budget(request, machine)
         plan = advise(catalog, make_brief(request, model, machine, notes))
     return Recommendation(plan.model_copy(update={"artifacts": default_files(plan)}))
@@ -248,16 +256,20 @@ def estimate(
     arrival: str = "closed_loop",
     request_rate: float | None = None,
     ram: str | None = None,
+    **load: Any,
 ) -> Estimate:
     """Memory and speed of exactly this configuration; None means the engine's own default.
 
-    Tokens are per request; `concurrency` is of the whole deployment. A configuration that does not
+    Tokens are per request; `concurrency` is of the whole deployment; `load` are further fields of a request about
+    its lengths, prefix, drafts and seed. A configuration that does not
     fit is an answer (`memory.fits` is False), one that no kernel or image exists for raises
     InfeasibleError.
     """
     from planner.advise.brief import make_brief
+    from planner.advise.calibrated import calibrated_here
     from planner.advise.single import estimate_one
-    from planner.sources.catalog import load
+    from planner.sources.catalog import load as open_catalog
+    from planner.sources.local_calibration import corrected
     from planner.sources.machines import resolve_machine
     from planner.sources.models import resolve_model
 
@@ -267,42 +279,67 @@ def estimate(
         expert_parallel=expert_parallel, replicas=replicas, kv_cache_dtype=kv_cache_dtype, max_model_len=max_model_len,
         gpu_memory_utilization=gpu_memory_utilization, max_num_seqs=max_num_seqs,
         max_num_batched_tokens=max_num_batched_tokens, concurrency=concurrency, input_tokens=input_tokens,
-        output_tokens=output_tokens, arrival=arrival, request_rate=request_rate,
+        output_tokens=output_tokens, arrival=arrival, request_rate=request_rate, **load,
     )  # fmt: skip
-    catalog = load()
+    catalog = open_catalog()
     spec, assumed = resolve_model(catalog, request.model)
-    machine = resolve_machine(catalog, gpus, ram)
+    machine = corrected(resolve_machine(catalog, gpus, ram), request.local_calibration)
     brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
     configuration, notes = estimate_one(catalog, brief)
-    return Estimate(configuration, (*brief.assumptions, *notes))
+    return Estimate(configuration, (*brief.assumptions, *notes, *calibrated_here(machine, configuration)))
 
 
 def fit(gpus: str, *, ram: str | None = None, **options: Any) -> tuple[FitRow, ...]:
     """Every catalogued model that runs on `gpus` under the given load, best first."""
     from planner.advise.fit import fit as advise
     from planner.sources.catalog import load
+    from planner.sources.local_calibration import corrected
     from planner.sources.machines import resolve_machine
 
     request = make_request(model="any", gpus=gpus, ram=ram, **options)
     catalog = load()
-    return advise(catalog, resolve_machine(catalog, gpus, ram), request)
+    return advise(catalog, corrected(resolve_machine(catalog, gpus, ram), request.local_calibration), request)
+
+
+def checkpoints(model: str) -> tuple[tuple[Checkpoint, ...], str]:
+    """Ready quantized weights of `model`: the catalog's, and (unless offline) those that the Hub lists, by trust.
+
+    The second value says what was not asked, and why; empty when the Hub answered. Raises UnknownNameError for
+    a model nobody has.
+    """
+    from planner.errors import NetworkError
+    from planner.sources import network
+    from planner.sources.catalog import load
+    from planner.sources.hub_search import all_checkpoints
+    from planner.sources.models import resolve_model
+
+    catalog = load()
+    spec = resolve_model(catalog, model)[0]
+    try:
+        found = all_checkpoints(catalog, spec)
+    except NetworkError as error:
+        return spec.checkpoints, f"the catalog's only: {error}"
+    return found, "the catalog's only: offline" if network.offline() else ""
 
 
 def compare(model: str, gpus: str, **options: Any) -> Comparison:
     """Each engine's best configuration on the same machine and load, beside published figures."""
     from planner.advise.brief import make_brief
+    from planner.advise.calibrated import calibrated_here
     from planner.advise.compare import compare as advise
     from planner.sources.catalog import load
+    from planner.sources.local_calibration import corrected
     from planner.sources.machines import resolve_machine
     from planner.sources.models import resolve_model
 
     request = make_request(model=model, gpus=gpus, **options)
     catalog = load()
     spec, assumed = resolve_model(catalog, request.model)
-    machine = resolve_machine(catalog, gpus, request.ram)
+    machine = corrected(resolve_machine(catalog, gpus, request.ram), request.local_calibration)
     brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
     configurations, refused, published, contradictions = advise(catalog, brief)
-    return Comparison(configurations, refused, published, contradictions, brief.assumptions)
+    assumptions = (*brief.assumptions, *calibrated_here(machine, *configurations))
+    return Comparison(configurations, refused, published, contradictions, assumptions)
 
 
 def accuracy() -> Report:
@@ -316,15 +353,38 @@ def accuracy() -> Report:
     return score(load())
 
 
-def validate(plan: Plan | str | Path, only: str | Sequence[str] | None = None) -> Verdict:
+def validate(
+    plan: Plan | str | Path, only: str | Sequence[str] | None = None, checkpoint: Path | None = None
+) -> Verdict:
     """Try `plan` (a Plan, a plan.yaml, or a folder of its files) before it is deployed: lint, simulate, smoke.
 
-    A folder is linted as it lies. `only` names one depth or several. Raises UnknownNameError for another name.
+    A folder is linted as it lies; `only` names depths; `checkpoint` (up to 1B) runs in place of the smoke test's twin.
+    Raises UnknownNameError for another depth, UsageError for a checkpoint that the engine cannot run.
     """
     from planner.validate.depths import validate as check
 
     folder = Path(plan) if isinstance(plan, (str, Path)) and Path(plan).is_dir() else None
-    return check(load_plan(plan), folder, only)
+    return check(load_plan(plan), folder, only, checkpoint)
+
+
+def simulate(plan: Plan | str | Path, duration_s: float | None = None, **load: Any) -> Simulation:
+    """`plan` under its own load, or with the Request fields of `load` instead (concurrency, request_rate, arrival,
+    input_tokens, …): latencies, throughput, queue, KV occupancy, and the most load within its targets.
+
+    With `duration_s` every client is simulated for that long. Raises UsageError for a load that exceeds the limits.
+    """
+    from planner.validate.simulate import simulation
+
+    held = load_plan(plan)
+    if load.get("request_rate") is not None and load.get("arrival") is None:
+        load["arrival"] = "poisson"
+    fields = held.request.model_dump(exclude_none=True) | {k: v for k, v in load.items() if v is not None}
+    if fields["arrival"] != "poisson":
+        fields.pop("request_rate", None)
+    from planner.sources.catalog import load as open_catalog
+
+    changed = held.model_copy(update={"request": make_request(**fields)})
+    return simulation(changed, open_catalog(), duration_s)
 
 
 def probe(url: str, plan: Plan | str | Path | None = None, **options: Any) -> Verdict:
@@ -337,6 +397,39 @@ def probe(url: str, plan: Plan | str | Path | None = None, **options: Any) -> Ve
     return check(url, None if plan is None else load_plan(plan), **options)
 
 
+def calibrate(
+    plan: Plan | str | Path,
+    url: str | None = None,
+    *,
+    measured: Mapping[str, Any] | None = None,
+    date: str | None = None,
+    **options: Any,
+) -> LocalCorrection:
+    """Measure the deployment of `plan` at `url` (or take `measured`, what `planner probe -o json` printed) and keep
+    what later estimates for this device and engine are corrected by.
+
+    `date` is the day of the measurement (ISO; None: today). Options are those of `probe`. Raises UsageError for a
+    load that was not the planned one, CheckFailedError when requests failed.
+    """
+    from planner.validate.calibrate import correction_of, keep
+
+    held = load_plan(plan)
+    if (url is None) == (measured is None):
+        raise UsageError("calibrate needs --url of the deployment, or --from with what `planner probe -o json` printed")
+    found = measured if url is None else probe(url, held, **options).to_dict()
+    assert found is not None
+    correction = correction_of(held, found, date)
+    keep(correction)
+    return correction
+
+
+_LAYOUT = (
+    *("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "replicas"),
+    *("gpu_memory_utilization", "max_num_seqs", "max_num_batched_tokens"),
+)
+"""What one engine's plan says of its own layout and does not bind another engine's."""
+
+
 def generate(plan: Plan | str | Path, targets: Sequence[str] | None = None) -> dict[str, str]:
     """The files of `plan` (a Plan or the path of a plan.yaml): relative path → text."""
     from planner.render import render
@@ -344,10 +437,38 @@ def generate(plan: Plan | str | Path, targets: Sequence[str] | None = None) -> d
     return render(load_plan(plan), targets)
 
 
+def migrate(
+    plan: Plan | str | Path, *, gpus: str | None = None, ram: str | None = None, quantization: str | None = None
+) -> dict[str, str]:
+    """MIGRATE.md and both sides' files: from Ollama to vLLM for the model and load of `plan`.
+
+    The other side is planned on `gpus` (None: the plan's own machine). Raises UsageError for a plan of another
+    engine, InfeasibleError when the other engine cannot serve the load there.
+    """
+    from planner.render.migration import migration
+
+    held = load_plan(plan)
+    others = {"ollama": "vllm", "vllm": "ollama"}
+    engine = held.best.engine.name
+    if engine not in others:
+        raise UsageError(f"migrate goes from ollama to vllm, and this plan is for {engine}")
+    asked = {
+        **dict.fromkeys(("engine_version", "kv_cache_dtype", *_LAYOUT)),
+        "engine": others[engine],
+        "gpus": gpus or held.request.gpus or held.best.hardware.label,
+        "ram": ram or held.request.ram,
+        "quantization": quantization,
+    }
+    fields = held.request.model_dump(exclude_none=True) | asked
+    other = recommend_request(make_request(**fields)).plan
+    return migration(held, other) if engine == "ollama" else migration(other, held)
+
+
 def load_plan(plan: Plan | str | Path) -> Plan:
     """A Plan from a plan.yaml, or from a folder that holds one. Raises UsageError or FormatError."""
     if not isinstance(plan, (str, Path)):
         return plan
+    from planner.advise.sound import check_plan
     from planner.render.plan_file import load_plan as parse
 
     path = Path(plan)
@@ -357,4 +478,4 @@ def load_plan(plan: Plan | str | Path) -> Plan:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(plan)!a} cannot be read as a plan: {reading_failure(error)}") from None
-    return parse(text)
+    return check_plan(parse(text))

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
 
 os.environ["PLANNER_OFFLINE"] = "1"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices: threads only wait for each other
+os.environ["PLANNER_DATA_DIR"] = str(Path(tempfile.gettempdir()) / "planner-test-without-store")
 os.environ.setdefault("PLANNER_CACHE_DIR", str(Path(tempfile.gettempdir()) / "planner-test-cache"))
 
 

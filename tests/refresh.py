@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 _RUN = re.compile(r"(<!-- run: planner (?P<arguments>[^\n]+) -->\n```\n).*?(```\n)", re.DOTALL)
+_ERRORS = re.compile(r"(<!-- accuracy -->\n).*?(<!-- /accuracy -->\n)", re.DOTALL)
 
 
 def request_schema() -> str:
@@ -25,8 +26,13 @@ def request_schema() -> str:
 
 
 def readme() -> str:
-    """The README with the output of every command that it shows."""
-    return _RUN.sub(lambda m: m[1] + output(shlex.split(m["arguments"])) + m[3], README.read_text(encoding="utf-8"))
+    """The README with the output of every command that it shows, and today's errors."""
+    from planner.api import accuracy
+    from planner.report.accuracy import beside_the_field
+
+    text = README.read_text(encoding="utf-8")
+    text = _RUN.sub(lambda m: m[1] + output(shlex.split(m["arguments"])) + m[3], text)
+    return _ERRORS.sub(lambda m: f"{m[1]}\n{beside_the_field(accuracy())}\n\n{m[2]}", text)
 
 
 def output(arguments: list[str]) -> str:
@@ -45,7 +51,12 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
     {"model": "qwen3-8b", "gpus": "1xRTX-4090", "engine": "llamacpp"},
     {"model": "llama3-8b", "gpus": "1xM3-Max-64GB", "engine": "ollama"},
     {"model": "llama3-8b", "gpus": "1xH100", "engine": "nim"},
-)
+    {"model": "llama3-8b", "gpus": "1xA100", "engine": "vllm", "quantization": "Q4_K_M"},
+    {
+        "model": "llama3.1-8b", "gpus": "2xH100", "engine": "vllm", "registry": "registry.example.com/mirror",
+        "pull-secret": "mirror", "weights": "pvc:models/llama",
+    },
+)  # fmt: skip
 """Requests whose plans the page of targets renders: the first that suits a target is its example."""
 _SHOWN_LINES = 45
 
@@ -55,10 +66,7 @@ def targets_page() -> str:
     import planner
     from planner.render import render, targets
 
-    names = {"tp": "tensor_parallel", "pp": "pipeline_parallel"}
-    plans = [
-        (example, planner.recommend(**{names.get(k, k): v for k, v in example.items()}).plan) for example in EXAMPLES
-    ]
+    plans = [(example, planner.recommend(**_fields(example)).plan) for example in EXAMPLES]
     lines = [
         "# Targets",
         "",
@@ -96,6 +104,111 @@ def targets_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def _fields(example: dict[str, Any]) -> dict[str, Any]:
+    """An example's flags as fields of a request."""
+    names = {"tp": "tensor_parallel", "pp": "pipeline_parallel"}
+    site = {name.replace("-", "_"): value for name, value in example.items() if name in SITE_FLAGS}
+    fields = {names.get(name, name): value for name, value in example.items() if name not in SITE_FLAGS}
+    return {**fields, "site": site or None}
+
+
+SITE_FLAGS = ("registry", "pull-secret", "weights")
+FEATURES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--speculative ngram", {"speculative": "ngram", "draft_tokens": 4}),
+    (
+        "--speculative draft_model --draft-model ORG/NAME",
+        {"speculative": "draft_model", "draft_model": "ORG/NAME", "draft_tokens": 4},
+    ),
+    (
+        "--speculative eagle3 --draft-model ORG/HEAD",
+        {"speculative": "eagle3", "draft_model": "ORG/HEAD", "draft_tokens": 3},
+    ),
+    ("--speculative mtp", {"speculative": "mtp", "draft_tokens": 1}),
+    ("--lora sql=ORG/NAME", {"lora_adapters": ("sql=ORG/NAME",)}),
+    ("--prefix-caching", {"prefix_caching": True}),
+    ("--no-prefix-caching", {"prefix_caching": False}),
+    ("--tools", {"tool_calling": True}),
+    ("--reasoning", {"reasoning": True}),
+    ("--structured-output auto", {"structured_output": "auto"}),
+    ("--structured-output guidance", {"structured_output": "guidance"}),
+    ("--watermark", {"watermark": True}),
+    ("--disaggregated", {"disaggregated": True}),
+)
+"""Flags of `planner recommend`, and what they ask; the page of features shows what becomes of them per engine."""
+_ENGINES = ("vllm", "tgi", "ollama", "llamacpp", "nim")
+_CLOSED: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("--no-hub", {"hub": False}),
+    (
+        "--registry registry.example.com/mirror --pull-secret mirror --weights pvc:models/qwen3",
+        {"registry": "registry.example.com/mirror", "pull_secret": "mirror", "weights": "pvc:models/qwen3"},
+    ),
+    ("--weights s3://models/qwen3", {"weights": "s3://models/qwen3"}),
+    ("--weights oci:registry.example.com/qwen3:1", {"weights": "oci:registry.example.com/qwen3:1"}),
+    ("--weights dir:/srv/models/qwen3", {"weights": "dir:/srv/models/qwen3"}),
+)
+
+
+def features_page() -> str:
+    """docs/features.md: what each engine is told for a feature, or why it is refused; how a closed site is filled."""
+    import planner
+    from planner.advise.features import resolve_features
+    from planner.render import render, targets
+    from planner.render.arguments.vllm import feature_words
+    from planner.render.launch import plan_launch
+    from planner.spec.features import Features
+    from planner.spec.plan import Plan
+    from planner.spec.site import Site
+
+    lines = [
+        "# Features and closed sites",
+        "",
+        "Generated by `python -m tests.refresh`: Qwen3 8B (on TGI Llama 3.1 8B), one H100, each flag alone.",
+        "",
+        "## Features",
+        "",
+        "What the engine is told beside the plan's limits. `as it is`: the engine does it without being told.",
+        "",
+    ]
+    models = {"tgi": "llama3.1-8b"}
+    plans = {e: planner.recommend(model=models.get(e, "qwen3-8b"), gpus="1xH100", engine=e).plan for e in _ENGINES}
+
+    def told(plan: Plan, found: Features) -> str:
+        if found.disaggregated:
+            return "values of target llm-d: NIXL between the pods"
+        new = plan.model_copy(update={"best": plan.best.model_copy(update={"features": found})})
+        if plan.best.engine.name == "nim":
+            passed = " ".join(feature_words(new.best, new.resolved))
+            return f"`{passed}` in NIM_PASSTHROUGH_ARGS" if passed else "as it is"
+        before, after = plan_launch(plan), plan_launch(new)
+        words = [word for word in after.args if word not in before.args]
+        words += [f"{k}={v}" for k, v in after.environment.items() if before.environment.get(k) != v]
+        return f"`{' '.join(words)}`" if words else "as it is"
+
+    for flag, asked in FEATURES:
+        lines += [f"### `{flag}`", "", "| engine | |", "|---|---|"]
+        for engine, plan in plans.items():
+            resolved = plan.resolved
+            found = resolve_features(Features(**asked), resolved.engine, resolved.model, resolved.machine)
+            title = f"{engine} {resolved.engine.version}"
+            lines.append(f"| {title} | {told(plan, found) if isinstance(found, Features) else f'refused: {found}'} |")
+        lines.append("")
+    lines += [
+        "## Closed sites",
+        "",
+        "A mirror, weights at hand, a proxy (`--proxy`, `--no-proxy`) and certificates (`--ca-bundle`) are in every",
+        "file that starts a server; `preload.sh` is run where there is a network and fills the site.",
+        "",
+    ]
+    plan = plans["vllm"]
+    for flags, place in _CLOSED:
+        closed = plan.model_copy(update={"request": plan.request.model_copy(update={"site": Site(**place)})})
+        text = render(closed, ["preload"])["preload.sh"]
+        suits = [t.slug for t in targets() if not t.always and t.slug != "preload" and t.supports(closed) is None]
+        lines += [f"### `{flags}`", "", f"Targets: {', '.join(suits)}.", "", "````bash"]
+        lines += [*text[text.index("# Images.") :].rstrip("\n").split("\n"), "````", ""]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
 def _main_file(files: tuple[str, ...]) -> str:
     """The file of a target that a reader looks at first."""
     return "helm/values.yaml" if "helm/values.yaml" in files else files[0]
@@ -112,6 +225,7 @@ def documents() -> dict[Path, str]:
         DOCS / "request.schema.json": request_schema(),
         DOCS / "seed-check.md": generate(),
         DOCS / "targets.md": targets_page(),
+        DOCS / "features.md": features_page(),
         README: readme(),
     }
 

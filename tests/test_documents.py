@@ -50,6 +50,12 @@ def test_every_command_in_the_readme_is_a_real_verb() -> None:
     assert named <= verbs
 
 
+def test_the_page_of_features_shows_what_each_engine_is_told(refresh: ModuleType) -> None:
+    text = (ROOT / "docs" / "features.md").read_text(encoding="utf-8")
+    assert text == refresh.features_page()
+    assert text.count("refused: ") > 10 and "--spec-method=eagle3" in text and "skopeo copy" in text
+
+
 def test_the_page_of_targets_shows_what_each_writes(refresh: ModuleType) -> None:
     from planner.render import targets
 

@@ -7,7 +7,7 @@ the machine; not yet which engines could run.
 from __future__ import annotations
 
 from planner.errors import UsageError
-from planner.estimate.deployment import Workload
+from planner.estimate.deployment import Workload, workload_of
 from planner.records import dataclass
 from planner.spec.hardware import Machine
 from planner.spec.model import ModelSpec
@@ -17,6 +17,7 @@ from planner.units import round_up
 PERSONAL_CLASSES = frozenset({"apple", "cpu", "embedded", "consumer", "integrated"})
 DEFAULT_TTFT_MS = 2000.0
 DEFAULT_ITL_MS = 100.0
+DEFAULT_TARGET_SLACK = 1.25
 DEFAULT_CONTEXT_TOKENS = 8192
 CONTEXT_STEP_TOKENS = 256
 
@@ -42,17 +43,23 @@ class Brief:
         """True when the user named a latency target: missing it then is a failure, not a caution."""
         return self.request.ttft_ms is not None or self.request.itl_ms is not None
 
+    @property
+    def slack(self) -> float:
+        """How far above a target still counts when candidates are ordered: our own defaults are no cliff."""
+        return 1.0 if self.slo_is_explicit else DEFAULT_TARGET_SLACK
+
 
 def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions: tuple[str, ...] = ()) -> Brief:
     """Fill `request` in for `model` on `machine`. Raises UsageError with the limit and valid values."""
     if model.modality == "embedding":
         raise UsageError(f"{model.id} computes embeddings and generates no text; only generation can be planned")
     notes = [*assumptions, *model.assumptions, *machine.assumptions]
-    needed = request.input_tokens + request.output_tokens
+    needed = _longest(request)
     if needed > model.context_length:
         raise UsageError(
-            f"{request.input_tokens:,} input + {request.output_tokens:,} output tokens exceed the context of "
-            f"{model.id}, {model.context_length:,} tokens; lower --isl or --osl"
+            f"{request.input_tokens:,} input + {request.output_tokens:,} output tokens"
+            f"{'' if request.length_distribution == 'fixed' else f' (at most {needed:,} together)'} exceed the context "
+            f"of {model.id}, {model.context_length:,} tokens; lower --isl or --osl"
         )
     concurrency, objective = _load(request, machine, notes)
     context, least = _context(request, model, needed, notes)
@@ -61,13 +68,17 @@ def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions
     itl = DEFAULT_ITL_MS if request.itl_ms is None else request.itl_ms
     if request.ttft_ms is None or request.itl_ms is None:
         notes.append(f"targets: TTFT {ttft:g} ms and ITL {itl:g} ms at p{request.slo_percentile:g}")
+    if request.speculative_tokens and not {"acceptance_rate", "draft_cost"} <= request.model_fields_set:
+        notes.append(
+            f"of {request.speculative_tokens} drafted tokens each is accepted with probability "
+            f"{request.acceptance_rate:g} (--acceptance-rate), and drafting one costs {request.draft_cost:g} of a "
+            "step (--draft-cost): guesses of ours, measure yours"
+        )
     return Brief(
         request=request,
         model=model,
         machine=machine,
-        workload=Workload(
-            request.input_tokens, request.output_tokens, concurrency, request.arrival, request.request_rate
-        ),
+        workload=workload_of(request, concurrency),
         objective=objective,
         ttft_ms=ttft,
         itl_ms=itl,
@@ -75,6 +86,15 @@ def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions
         min_context_tokens=least,
         assumptions=tuple(notes),
     )
+
+
+def _longest(request: Request) -> int:
+    """Tokens of the longest request, input and output together."""
+    if request.length_distribution == "fixed":
+        return request.input_tokens + request.output_tokens
+    from planner.estimate.schedulers.traffic import longest_request
+
+    return longest_request(workload_of(request, 1))
 
 
 def _load(request: Request, machine: Machine, notes: list[str]) -> tuple[int, Objective]:

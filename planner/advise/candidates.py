@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from planner.advise.brief import Brief, divides_heads
 from planner.advise.support import kernel_for, resolve_quantization
 from planner.errors import UnknownNameError
+from planner.estimate.deployment import Extras
 from planner.records import dataclass
 from planner.sources.catalog import Catalog
 from planner.spec.engine import LAYER_SPLIT_ENGINES, EngineRelease, KernelSupport
@@ -38,6 +39,8 @@ class Candidate:
     kv_name: str
     """What the engine's flag is given (`auto` when its default)."""
     parallelism: Parallelism
+    extras: Extras | None = None
+    """What was asked beyond answering, resolved for the release; None when nothing was."""
 
     @property
     def label(self) -> str:
@@ -98,6 +101,10 @@ def enumerate_candidates(
         if reason := _architecture_refusal(release, brief.model):
             refused.append(Rejection(candidate=release.engine, reason=reason, rule="architecture"))
             continue
+        extras = _extras(catalog, brief, release)
+        if isinstance(extras, str):
+            refused.append(Rejection(candidate=release.engine, reason=extras, rule="feature"))
+            continue
         layouts = list(_layouts(release, brief))
         if release.engine in LAYER_SPLIT_ENGINES and brief.machine.count > brief.machine.devices_per_node:
             reason = f"one {release.engine} server sees one host; {brief.machine.label} is several"
@@ -125,10 +132,25 @@ def enumerate_candidates(
                     refused.append(Rejection(candidate=f"{label} TP{layout.tensor}", reason=reason, rule="alignment"))
             for kv_name, kv_format in _kv_formats(catalog, brief, release, refused):
                 candidates += [
-                    Candidate(release, quantization, checkpoint, support, native, kv_format, kv_name, layout)
+                    Candidate(release, quantization, checkpoint, support, native, kv_format, kv_name, layout, extras)
                     for layout in fitting
                 ]
     return candidates, refused
+
+
+def _extras(catalog: Catalog, brief: Brief, release: EngineRelease) -> Extras | str | None:
+    """Adapters, drafts and parsers as `release` does them, or why it cannot. Raises UnknownNameError for a draft."""
+    asked = brief.request.features
+    if asked is None:
+        return None
+    from planner.advise.features import draft_reason, extras_of, resolve_features
+
+    features = resolve_features(asked, release, brief.model, brief.machine)
+    if isinstance(features, str):
+        return features
+    extras = extras_of(catalog, features.model_copy(update={"draft_tokens": brief.request.speculative_tokens}))
+    reason = draft_reason(extras.draft, brief.model) if extras.draft is not None else None
+    return extras if reason is None else reason
 
 
 def _architecture_refusal(release: EngineRelease, model: ModelSpec) -> str:
@@ -188,9 +210,11 @@ def _formats(
 
 
 def _doubt(checkpoint: Checkpoint, release: EngineRelease) -> tuple[bool, bool]:
-    """Sort key: seen before merely named by pattern; for Ollama its own tag before a Hub repository."""
-    own = checkpoint.ollama_tag is None if release.engine == "ollama" else checkpoint.repo is None
-    return checkpoint.provenance.basis == "estimated", own
+    """Sort key: seen before merely named by pattern; for Ollama first of all its own tag, which brings the template."""
+    named = checkpoint.provenance.basis == "estimated"
+    if release.engine == "ollama":
+        return checkpoint.ollama_tag is None, named
+    return named, checkpoint.repo is None
 
 
 def _online(catalog: Catalog, brief: Brief, release: EngineRelease, published: set[str]) -> list[str]:

@@ -23,6 +23,10 @@ _FLAGS = {
     "concurrency": "--concurrency",
     "request_rate": "--request-rate",
     "arrival": "--arrival",
+    "shared_prefix_tokens": "--shared-prefix",
+    "speculative_tokens": "--speculative-tokens",
+    "acceptance_rate": "--acceptance-rate",
+    "draft_cost": "--draft-cost",
     "ttft_ms": "--ttft",
     "itl_ms": "--itl",
     "slo_percentile": "--slo-percentile",
@@ -46,8 +50,59 @@ def command(request: Request, verb: str = "recommend") -> str:
         value = given.get(field)
         if value is not None:
             words += [flag, f"{value:g}" if isinstance(value, float) else str(value)]
+    if request.length_distribution == "empirical":
+        words += ["--lengths", "FILE.csv"]
+    elif request.length_distribution != "fixed":
+        words += ["--lengths", f"{request.length_distribution}:{request.length_variation:g}"]
     if request.require:
         words += ["--require", ",".join(request.require)]
     if request.cheapest:
         words.append("--cheapest")
+    if request.local_calibration is False:
+        words.append("--no-local-calibration")
+    if verb == "recommend":
+        words += _beyond(request)
     return shlex.join(words)
+
+
+_BEYOND = {
+    "features": {
+        "speculative": "--speculative",
+        "draft_model": "--draft-model",
+        "lora_adapters": "--lora",
+        "max_lora_rank": "--max-lora-rank",
+        "prefix_caching": "--prefix-caching",
+        "tool_calling": "--tools",
+        "tool_parser": "--tool-parser",
+        "reasoning": "--reasoning",
+        "reasoning_parser": "--reasoning-parser",
+        "structured_output": "--structured-output",
+        "watermark": "--watermark",
+        "disaggregated": "--disaggregated",
+    },
+    "site": {
+        "registry": "--registry",
+        "pull_secret": "--pull-secret",
+        "weights": "--weights",
+        "ca_bundle": "--ca-bundle",
+        "https_proxy": "--proxy",
+        "no_proxy": "--no-proxy",
+        "hub": "--hub",
+    },
+}
+
+
+def _beyond(request: Request) -> list[str]:
+    """Features and site: a list repeats its flag, a truth is a bare one, an untruth `--no-`."""
+    words: list[str] = []
+    for group, flags in _BEYOND.items():
+        held = getattr(request, group)
+        given = held.model_dump(exclude_defaults=True) if held is not None else {}
+        for field, flag in flags.items():
+            value = given.get(field)
+            if value is True or value is False:
+                words.append(flag if value else flag.replace("--", "--no-", 1))
+            elif value is not None:
+                for each in value if isinstance(value, tuple) else (value,):
+                    words += [flag, str(each)]
+    return words

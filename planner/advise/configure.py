@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief, attention_heads
-from planner.advise.candidates import Candidate
+from planner.advise.candidates import SIXTEEN_BITS, Candidate
 from planner.estimate.cost import cost
 from planner.estimate.serving import serve
 from planner.estimate.tensors import active_parameters, parameter_count
@@ -16,6 +16,7 @@ from planner.units import ceil_div, gib
 if TYPE_CHECKING:
     from planner.estimate.deployment import Deployment
     from planner.spec.calibration import Calibration
+    from planner.spec.model import Checkpoint
     from planner.spec.plan import MemoryLedger, Performance
 
 
@@ -64,14 +65,15 @@ def configure(
         meets_slo=meets_targets(performance, brief) if performance else None,
         score=round(score, 6),
         reasons=_reasons(candidate, deployment, memory, performance, brief),
+        features=candidate.extras.features if candidate.extras else None,
     )
 
 
-def meets_targets(performance: Performance, brief: Brief) -> bool:
-    """True when TTFT and ITL are within their targets at the asked percentile."""
+def meets_targets(performance: Performance, brief: Brief, slack: float = 1.0) -> bool:
+    """True when TTFT and ITL are within `slack` times their targets at the asked percentile."""
     percentile = brief.request.slo_percentile
     ttft = performance.ttft_ms.at(percentile).value
-    return ttft <= brief.ttft_ms and performance.itl_ms.at(percentile).value <= brief.itl_ms
+    return ttft <= slack * brief.ttft_ms and performance.itl_ms_at(percentile) <= slack * brief.itl_ms
 
 
 def _engine(candidate: Candidate, brief: Brief) -> EngineChoice:
@@ -89,12 +91,14 @@ def _engine(candidate: Candidate, brief: Brief) -> EngineChoice:
 
 
 def _model(candidate: Candidate, brief: Brief) -> ModelChoice:
-    model, checkpoint = brief.model, candidate.checkpoint
+    model, checkpoint = brief.model, _loadable(candidate)
     name = model.id.rsplit("/", 1)[-1].casefold()
     return ModelChoice(
         id=model.id,
         revision=checkpoint.revision if checkpoint else model.revision,
-        checkpoint=(checkpoint.repo or checkpoint.ollama_tag or model.id) if checkpoint else model.id,
+        checkpoint=(checkpoint.repo or checkpoint.ollama_tag or model.id)
+        if checkpoint
+        else _to_be_made(candidate, brief) or model.id,
         file=checkpoint.file if checkpoint else None,
         ollama_tag=checkpoint.ollama_tag if checkpoint else None,
         served_name=name,
@@ -103,6 +107,26 @@ def _model(candidate: Candidate, brief: Brief) -> ModelChoice:
         license=model.license,
         gated=bool(checkpoint.gated) if checkpoint else model.gated,
     )
+
+
+def _loadable(candidate: Candidate) -> Checkpoint | None:
+    """The published checkpoint, where the engine can fetch it: a tag of Ollama's library is Ollama's alone."""
+    checkpoint = candidate.checkpoint
+    own = candidate.release.engine == "ollama"
+    return checkpoint if checkpoint and (own or checkpoint.repo or not checkpoint.ollama_tag) else None
+
+
+def _to_be_made(candidate: Candidate, brief: Brief) -> str | None:
+    """Path of a checkpoint that the user makes first (target quantize); None where the engine needs none."""
+    quantization, model = candidate.quantization, brief.model
+    while_loading = not candidate.support.checkpoint_only and quantization.kind != "gguf"
+    if while_loading or quantization.id == model.quantization or quantization.kind == "float":
+        return None
+    if candidate.release.engine not in ("vllm", "tgi", "ollama", "llamacpp") or model.quantization not in SIXTEEN_BITS:
+        return None
+    from planner.sources.recipes import made_path
+
+    return made_path(model.id, quantization.id)
 
 
 def _reasons(

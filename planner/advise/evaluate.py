@@ -16,7 +16,7 @@ from planner.advise.limits import resolve_limits
 from planner.estimate.deployment import Deployment
 from planner.estimate.memory import ledger
 from planner.estimate.memory_budget import largest_utilization
-from planner.estimate.serving import quick
+from planner.estimate.serving import Quick, quick
 from planner.records import dataclass
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
@@ -28,14 +28,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
-    """A candidate that fits, with a quick look at its mean latencies (seconds) and throughput."""
+    """A candidate that fits, with a quick look at its latencies and throughput."""
 
     candidate: Candidate
     deployment: Deployment
     memory: MemoryLedger
-    ttft_s: float
-    itl_s: float
-    output_tokens_per_s: float
+    figures: Quick
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,7 @@ def deploy(
         limits=limits,
         native_compute=candidate.native,
         checkpoint=candidate.checkpoint,
+        extras=candidate.extras,
     )
     if engine_defaults or request.gpu_memory_utilization is not None or limits.gpu_memory_utilization is None:
         return deployment
@@ -131,10 +130,15 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
     deployment, memory = best
     if not memory.fits:
         return Misfit(candidate, deployment, memory, _why_not(candidate, deployment, memory))
-    ttft_s, itl_s, rate = quick(
-        deployment, brief.workload, calibration, memory.kv_cache_tokens, gpu_layers=memory.offloaded_layers
+    figures = quick(
+        deployment,
+        brief.workload,
+        calibration,
+        memory.kv_cache_tokens,
+        gpu_layers=memory.offloaded_layers,
+        percentile=brief.request.slo_percentile,
     )
-    return Assessment(candidate, deployment, memory, ttft_s, itl_s, rate)
+    return Assessment(candidate, deployment, memory, figures)
 
 
 def _without_surplus(deployment: Deployment, memory: MemoryLedger, brief: Brief) -> tuple[Deployment, MemoryLedger]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.advise.configure import configure
+from planner.advise.configure import configure, meets_targets
 from planner.advise.rank import ordered, score
 
 if TYPE_CHECKING:
@@ -23,5 +23,11 @@ def finals(catalog: Catalog, brief: Brief, pool: list[Assessment]) -> tuple[Conf
         configure(a.candidate, a.deployment, a.memory, brief, catalog.calibration, score=score(a, brief))
         for a in ordered(pool, brief)[:FINALISTS]
     ]
-    ranked = sorted(finalists, key=lambda c: (not c.meets_slo, -c.score))
+    ranked = sorted(finalists, key=lambda c: (not _near(c, brief), -c.score))
     return ranked[0], ranked[1:]
+
+
+def _near(configuration: Configuration, brief: Brief) -> bool:
+    """True when the targets are met, or nearly met where they are our own defaults."""
+    performance = configuration.performance
+    return performance is not None and meets_targets(performance, brief, brief.slack)

@@ -38,10 +38,17 @@ class FitRow:
     context_tokens: int
     largest_context_tokens: int
     ttft_ms: float
-    itl_ms: float
+    itl_ms: float | None
     output_tokens_per_s: float
     meets_slo: bool
     command: str
+
+
+_NO_SHAPE = {
+    "id", "aliases", "family", "provenance", "license", "gated", "revision", "parameters", "parameters_note",
+    "assumptions", "chat_stop",
+}  # fmt: skip
+"""What fine-tunes of one model differ in: one of them is looked at for all."""
 
 
 def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, ...]:
@@ -51,15 +58,20 @@ def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, .
     quality), then faster.
     """
     rows: list[FitRow] = []
+    seen: dict[str, Assessment | None] = {}
     variants = {c.repo for model in catalog.models() for c in model.checkpoints if c.repo and c.repo != model.id}
     for model in catalog.models():
         if model.modality == "embedding" or not model.instruct or model.id in variants:
             continue
+        shapes = model.model_dump_json(exclude=_NO_SHAPE)
         try:
             brief = make_brief(request.model_copy(update={"model": model.id}), model, machine)
-            best = _best(catalog, brief)
+            if shapes not in seen:
+                seen[shapes] = None
+                seen[shapes] = _best(catalog, brief)
         except PlannerError:
             continue  # a context too short for the load, an architecture no engine here runs
+        best = seen[shapes]
         if best is not None:
             rows.append(_row(brief, best))
     return tuple(sorted(rows, key=lambda r: (not r.meets_slo, -r.parameters, -r.output_tokens_per_s, r.model)))
@@ -111,9 +123,9 @@ def _row(brief: Brief, best: Assessment) -> FitRow:
         tensor_parallel=candidate.parallelism.tensor,
         context_tokens=best.deployment.limits.max_model_len,
         largest_context_tokens=best.memory.largest_context_tokens,
-        ttft_ms=best.ttft_s * 1000,
-        itl_ms=best.itl_s * 1000,
-        output_tokens_per_s=best.output_tokens_per_s,
+        ttft_ms=best.figures.ttft_s * 1000,
+        itl_ms=best.figures.itl_s * 1000 or None,
+        output_tokens_per_s=best.figures.output_tokens_per_s,
         meets_slo=meets(best, brief),
         command=command(brief.request.model_copy(update={"quantization": candidate.quantization.id})),
     )

@@ -194,7 +194,7 @@ def _scheduler(
             )
         return min(seqs, asked_tokens), asked_tokens
     tokens = tier.max_num_batched_tokens * factor
-    if not release.defaults.chunked_prefill:
+    if not release.defaults.chunked_prefill and context <= (release.defaults.chunked_prefill_above_tokens or context):
         tokens = max(tokens, context)
     tokens = max(seqs, min(tokens, seqs * context)) if asked_seqs else min(tokens, seqs * context)
     return min(seqs, tokens), tokens

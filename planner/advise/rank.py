@@ -31,9 +31,10 @@ DEVICE_PRICE = 0.02
 
 
 def excess(assessment: Assessment, brief: Brief) -> float:
-    """By how much TTFT and ITL exceed their targets, in log2 units together; 0 means both are met."""
-    ttft = assessment.ttft_s * 1000 * _tail(brief) / brief.ttft_ms
-    itl = assessment.itl_s * 1000 / brief.itl_ms
+    """By how much TTFT and ITL exceed their targets, in log2 units together; 0 means both are met, or nearly
+    met where they are our own defaults."""
+    ttft = assessment.figures.ttft_tail_s * 1000 / (brief.slack * brief.ttft_ms)
+    itl = assessment.figures.itl_s * 1000 / (brief.slack * brief.itl_ms)
     return math.log2(max(1.0, ttft)) + math.log2(max(1.0, itl))
 
 
@@ -42,17 +43,11 @@ def meets(assessment: Assessment, brief: Brief) -> bool:
     return excess(assessment, brief) == 0
 
 
-def _tail(brief: Brief) -> float:
-    """Percentile over mean of TTFT, for the quick look only; finalists are simulated."""
-    return 1.0 if brief.workload.concurrency == 1 else 1.5
-
-
 def utility(assessment: Assessment, brief: Brief) -> float:
     """The objective's value of `assessment`, larger is better."""
-    workload = brief.workload
-    candidate = assessment.candidate
-    speed = math.log2(max(assessment.output_tokens_per_s, 1e-9))
-    latency = -math.log2(assessment.ttft_s + assessment.itl_s * max(1, workload.output_tokens - 1))
+    candidate, figures = assessment.candidate, assessment.figures
+    speed = math.log2(max(figures.output_tokens_per_s, 1e-9))
+    latency = -math.log2(figures.ttft_s + figures.itl_s * max(1, brief.workload.output_tokens - 1))
     devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
     frugal = -DEVICE_PRICE * math.log2(max(1, devices))
     if candidate.parallelism.devices_per_replica <= brief.machine.devices_per_node:

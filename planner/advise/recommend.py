@@ -9,20 +9,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief
+from planner.advise.calibrated import calibrated_here
 from planner.advise.configure import configure, meets_targets
 from planner.advise.consult import consult_guide
+from planner.advise.evaluate import Assessment
 from planner.advise.finals import FINALISTS, finals
-from planner.advise.rank import ordered, score
+from planner.advise.rank import meets, ordered, score
 from planner.advise.remedies import remedies
 from planner.advise.resolve import resolved
 from planner.advise.survey import Survey, survey
 from planner.errors import InfeasibleError
+from planner.sources.recipes import is_made
 from planner.spec.plan import Configuration, Plan, Reason, Rejection, TraceStep
 from planner.units import gib
 from planner.version import __version__
 
 if TYPE_CHECKING:
-    from planner.advise.evaluate import Assessment, Misfit
+    from planner.advise.evaluate import Misfit
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Machine
@@ -50,7 +53,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
         alternatives=alternatives,
         rejected=_rejections(found),
         trace=(*verdict.steps, *_search_steps(brief, pool, finalists)),
-        assumptions=brief.assumptions,
+        assumptions=(*brief.assumptions, *calibrated_here(brief.machine, best)),
         cautions=tuple(dict.fromkeys(cautions)),
         resolved=resolved(brief, pool[0].candidate.release, catalog.calibration_sha256),
     )
@@ -101,7 +104,7 @@ def _with_unquantized(best: Configuration, brief: Brief, found: Survey) -> tuple
         return best.reasons
     outcomes: tuple[Assessment | Misfit, ...] = (*found.fitting, *found.misfits)
     alike = [
-        outcome.memory
+        outcome
         for outcome in outcomes
         if outcome.candidate.release.engine == best.engine.name
         and outcome.candidate.quantization.id == own
@@ -110,9 +113,12 @@ def _with_unquantized(best: Configuration, brief: Brief, found: Survey) -> tuple
     ]
     if not alike:
         return best.reasons
-    memory = alike[0]
+    memory = alike[0].memory
     if memory.fits:
-        told = f"{own} would fit too, with {memory.kv_cache_tokens:,} tokens"
+        late = best.meets_slo and isinstance(alike[0], Assessment) and not meets(alike[0], brief)
+        told = f"{own} would fit too, with {memory.kv_cache_tokens:,} tokens" + (
+            ", but miss the targets" if late else ""
+        )
     else:
         told = f"{own} needs {gib(memory.shortfall_bytes)} more"
     return tuple(
@@ -132,8 +138,9 @@ def _search_steps(brief: Brief, pool: list[Assessment], others: list[Configurati
     front = ordered(pool, brief)
     inputs = {
         f"{i}. {a.candidate.label}": (
-            f"score {score(a, brief):.2f}, {a.output_tokens_per_s:,.0f} tok/s, TTFT {a.ttft_s * 1000:,.0f} ms, "
-            f"ITL {a.itl_s * 1000:.1f} ms, {a.memory.kv_cache_tokens:,} KV tokens"
+            f"score {score(a, brief):.2f}, {a.figures.output_tokens_per_s:,.0f} tok/s, "
+            f"TTFT {a.figures.ttft_s * 1000:,.0f} ms, ITL {a.figures.itl_s * 1000:.1f} ms, "
+            f"{a.memory.kv_cache_tokens:,} KV tokens"
         )
         for i, a in enumerate(front[:5], 1)
     }
@@ -165,22 +172,54 @@ def _cautions(brief: Brief, best: Configuration, alternatives: tuple[Configurati
         notes.append(f"nobody here has pulled {best.engine.image}; check that the tag exists before you roll out")
     if best.parallelism.devices_per_replica > brief.machine.devices_per_node:
         notes.append(
-            "one replica spans several hosts: `planner generate plan.yaml --target lws` (or ray) writes what starts it"
+            "one replica spans several hosts: lws.yaml starts it on Kubernetes; target ray writes a RayService instead"
         )
     if best.engine.plugin:
-        notes.append(f"{best.quantization} needs the plugin {best.engine.plugin}, which the stock image lacks")
+        notes.append(
+            f"{best.quantization} needs the plugin {best.engine.plugin}, which the stock image lacks: "
+            "the Dockerfile of target image adds it"
+        )
+    made = is_made(best.model.id, best.model.checkpoint, best.quantization)
     if best.model.gated:
-        notes.append(f"{best.model.checkpoint} is gated: accept its licence on the Hub and provide a token")
+        weights = best.model.id if made else best.model.checkpoint
+        notes.append(f"{weights} is gated: accept its licence on the Hub and provide a token")
     chosen = next(a.candidate for a in found.fitting if a.candidate.quantization.id == best.quantization)
-    if chosen.checkpoint is not None and chosen.checkpoint.provenance.basis == "estimated":
+    if made:
+        notes.append(
+            f"no published {best.quantization} checkpoint is known that {best.engine.name} loads: "
+            f"`planner generate plan.yaml --target quantize` writes what makes {best.model.checkpoint}"
+        )
+    elif chosen.checkpoint is not None and chosen.checkpoint.provenance.basis == "estimated":
         notes.append(f"{best.model.checkpoint} is named by its publisher's pattern; nobody here has opened it")
-    if (
+    elif (
         chosen.checkpoint is None
         and best.quantization != brief.model.quantization
         and not best.engine.quantization_flag
     ):
         notes.append(f"no published {best.quantization} checkpoint is known; you would have to make one")
     notes += best.memory.notes
+    return [*notes, *_feature_cautions(brief, best)]
+
+
+def _feature_cautions(brief: Brief, best: Configuration) -> list[str]:
+    """What a feature leaves to know: figures that do not hold it, and names that a client has to use."""
+    features, notes = best.features, []
+    if features is None:
+        if brief.request.speculative_tokens:
+            notes.append("no file turns drafting on: name how tokens are drafted with --speculative")
+        return notes
+    if features.disaggregated:
+        notes.append("only target llm-d runs prefill and decode apart; the figures are those of whole replicas")
+    if features.speculative in ("eagle", "eagle3"):
+        notes.append(
+            f"the size of {features.draft_model} is estimated from the model's shape; nobody here has opened it"
+        )
+    if features.lora_adapters and best.engine.name == "tgi":
+        notes.append("TGI serves an adapter under its repository's name (adapter_id), whatever it is called here")
+    if features.lora_adapters:
+        notes.append("adapters slow steps down by an amount that is not estimated; their buffers are in the ledger")
+    if features.watermark:
+        notes.append("a request asks for the watermark itself: parameters.watermark of TGI's own API")
     return notes
 
 
@@ -199,7 +238,7 @@ def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict)
 def _too_slow(catalog: Catalog, brief: Brief, best: Configuration, found: Survey) -> InfeasibleError:
     assert best.performance is not None
     percentile = brief.request.slo_percentile
-    ttft, itl = best.performance.ttft_ms.at(percentile).value, best.performance.itl_ms.at(percentile).value
+    ttft, itl = best.performance.ttft_ms.at(percentile).value, best.performance.itl_ms_at(percentile)
     return InfeasibleError(
         f"{brief.model.id} fits {brief.machine.label}, but the best configuration has TTFT {ttft:,.0f} ms and ITL "
         f"{itl:.1f} ms at p{percentile:g} against {brief.ttft_ms:g} and {brief.itl_ms:g} ms asked",

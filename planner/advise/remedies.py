@@ -14,6 +14,7 @@ from planner.advise.consult import consult_guide
 from planner.advise.finals import finals
 from planner.advise.survey import survey
 from planner.errors import PlannerError
+from planner.sources.local_calibration import corrected
 from planner.sources.machines import resolve_machine
 from planner.spec.plan import Remedy
 from planner.units import GIB, gib, round_up
@@ -130,6 +131,7 @@ def _tried(catalog: Catalog, brief: Brief, action: str, request: Request) -> Rem
         machine = brief.machine
         if request.gpus != brief.request.gpus or request.ram != brief.request.ram:
             machine = resolve_machine(catalog, request.gpus or machine.label, request.ram)
+            machine = corrected(machine, request.local_calibration)
         changed = make_brief(request, brief.model, machine)
         best = _best(catalog, changed)
     except PlannerError:
@@ -164,7 +166,8 @@ def _remedy(action: str, request: Request, best: Configuration) -> Remedy:
         figures["layers on the device"] = f"{memory.offloaded_layers} of {memory.total_layers}"
     if speed is not None:
         figures["TTFT"] = f"about {speed.ttft_ms.p50.value:,.0f} ms"
-        figures["ITL"] = f"about {speed.itl_ms.p50.value:,.1f} ms"
+        if speed.itl_ms is not None:
+            figures["ITL"] = f"about {speed.itl_ms.p50.value:,.1f} ms"
         figures["throughput"] = f"about {speed.output_tokens_per_s.value:,.3g} output tokens/s"
     label = f"{best.engine.name} {best.engine.version} {best.quantization}{shape}"
     return Remedy(action=action, detail=label, command=command(request), figures=figures)

@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING
 
+from planner.sources.local_calibration import sha256
 from planner.spec.plan import Resolved
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ def resolved(brief: Brief, release: EngineRelease, calibration_sha256: str) -> R
         machine_sha256=digest(brief.machine),
         engine_sha256=digest(release),
         calibration_sha256=calibration_sha256,
+        local_calibration_sha256=sha256(brief.machine.corrections) if brief.machine.corrections else None,
     )
 
 

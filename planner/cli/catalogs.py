@@ -47,6 +47,24 @@ def show_model(name: Name, output: opt.OutputOption = opt.Output.yaml) -> None:
     _record(output, resolve_model(load(), name)[0])
 
 
+@models.command("checkpoints")
+def list_checkpoints(name: Name, offline: opt.Offline = False, output: opt.OutputOption = opt.Output.table) -> None:
+    """Ready quantized weights of a model: what the catalog lists, and (online) what the Hub has, by trust."""
+    from planner import api
+    from planner.cli.emit import note
+
+    found, unasked = api.checkpoints(name)
+    body = [
+        (c.quantization, c.repo or f"ollama:{c.ollama_tag}", c.file or "–",
+         f"{c.size_bytes / (1 << 30):.2f} GiB" if c.size_bytes else "–",
+         (c.revision or "–")[:12], "yes" if c.provenance.basis == "spec" else "by its name")
+        for c in found
+    ]  # fmt: skip
+    _rows(output, ("format", "where", "file", "size", "revision", "looked up"), body)
+    if unasked:
+        note(unasked)
+
+
 @hardware.command("list")
 def list_hardware(containing: Filter = "", output: opt.OutputOption = opt.Output.table) -> None:
     """Every accelerator and CPU."""

@@ -22,6 +22,7 @@ def compare(
     quantization: opt.Quantization = None,
     objective: opt.Objective = None,
     offline: opt.Offline = False,
+    local_calibration: opt.LocalCalibration = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Each engine's best configuration under the same load, and where published figures contradict themselves."""
@@ -31,7 +32,7 @@ def compare(
         raise UsageError("compare needs --model and --gpus, e.g. --model llama3-8b --gpus 1xA100")
     result = api.compare(
         model, gpus, ram=ram, concurrency=concurrency, input_tokens=isl, output_tokens=osl, quantization=quantization,
-        objective=objective,
+        objective=objective, local_calibration=local_calibration,
     )  # fmt: skip
 
     def table(console: Console) -> None:

@@ -39,7 +39,13 @@ def estimate(
     osl: opt.Osl = 256,
     request_rate: opt.RequestRate = None,
     arrival: opt.Arrival = None,
+    lengths: opt.Lengths = None,
+    shared_prefix: opt.SharedPrefix = None,
+    speculative_tokens: opt.SpeculativeTokens = None,
+    acceptance_rate: opt.AcceptanceRate = None,
+    draft_cost: opt.DraftCost = None,
     offline: opt.Offline = False,
+    local_calibration: opt.LocalCalibration = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Memory ledger, TTFT, ITL and throughput of one configuration; what is left out is the engine's default.
@@ -52,6 +58,11 @@ def estimate(
         gpus = f"{num_gpus or 1}x{gpu}"
     if not model or not gpus:
         raise UsageError("estimate needs --model and --gpus, e.g. --model llama3-8b --gpus 1xH100")
+    load: dict[str, Any] = {"input_tokens": isl, "output_tokens": osl}
+    if lengths is not None:
+        from planner.sources.lengths import length_fields
+
+        load |= length_fields(lengths)
     result = api.estimate(
         model, gpus, ram=ram, engine=engine, engine_version=engine_version, quantization=quantization,
         tensor_parallel=1 if tp is None else tp, pipeline_parallel=1 if pp is None else pp,
@@ -59,8 +70,10 @@ def estimate(
         replicas=1 if replicas is None else replicas, kv_cache_dtype=kv_cache_dtype or "auto",
         max_model_len=parse_tokens(max_model_len) if max_model_len else None,
         gpu_memory_utilization=gpu_memory_utilization, max_num_seqs=max_num_seqs,
-        max_num_batched_tokens=max_num_batched_tokens, concurrency=concurrency, input_tokens=isl, output_tokens=osl,
+        max_num_batched_tokens=max_num_batched_tokens, concurrency=concurrency,
         arrival=arrival or ("poisson" if request_rate is not None else "closed_loop"), request_rate=request_rate,
+        shared_prefix_tokens=shared_prefix, speculative_tokens=speculative_tokens, acceptance_rate=acceptance_rate,
+        draft_cost=draft_cost, local_calibration=local_calibration, **load,
     )  # fmt: skip
 
     def table(console: Console) -> None:

@@ -30,6 +30,7 @@ def fit(
     quantization: opt.Quantization = None,
     max_model_len: opt.MaxModelLen = None,
     top: opt.Top = 20,
+    local_calibration: opt.LocalCalibration = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """List what runs on the machine, best first: targets met, then larger models, then faster.
@@ -45,6 +46,7 @@ def fit(
     found = api.fit(
         gpus, ram=ram, concurrency=concurrency, input_tokens=isl, output_tokens=osl, ttft_ms=ttft, itl_ms=itl,
         engine=engine, quantization=quantization, max_model_len=parse_tokens(max_model_len) if max_model_len else None,
+        local_calibration=local_calibration,
     )  # fmt: skip
 
     def table(console: Console) -> None:

@@ -23,9 +23,12 @@ VERBS = (
     "fit",
     "compare",
     "generate",
+    "migrate",
     "explain",
+    "simulate",
     "validate",
     "probe",
+    "calibrate",
     "accuracy",
     "detect",
 )
@@ -79,7 +82,10 @@ def run() -> None:
         _report_infeasible(error)
         sys.exit(error.exit_code)
     except PlannerError as error:
-        sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+        from planner.cli.request import as_options
+
+        message = as_options(" ".join(str(error).split()), sys.argv[1:])
+        sys.stderr.write(f"error: {message}\n")
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader (head, less) has gone
         sys.stderr.close()

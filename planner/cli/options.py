@@ -78,6 +78,32 @@ RequestRate = Annotated[
     ),
 ]
 Arrival = Annotated[str | None, typer.Option("--arrival", help="closed_loop, burst or poisson.", rich_help_panel=LOAD)]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        "--lengths",
+        help="How lengths differ: fixed, uniform:0.5, lognormal:0.8 or a .csv/.jsonl of requests that were seen.",
+        rich_help_panel=LOAD,
+    ),
+]
+SharedPrefix = Annotated[
+    int | None,
+    typer.Option("--shared-prefix", help="Leading input tokens that all requests share.", rich_help_panel=LOAD),
+]
+SpeculativeTokens = Annotated[
+    int | None, typer.Option("--speculative-tokens", help="Tokens drafted per step.", rich_help_panel=LOAD)
+]
+AcceptanceRate = Annotated[
+    float | None, typer.Option("--acceptance-rate", help="Share of drafted tokens accepted, 0–1.", rich_help_panel=LOAD)
+]
+DraftCost = Annotated[
+    float | None,
+    typer.Option("--draft-cost", help="Time of a draft token, as share of a decode step.", rich_help_panel=LOAD),
+]
+StaticBatches = Annotated[
+    bool, typer.Option("--static-batches", help="Serve one batch after the other.", rich_help_panel=LOAD)
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of arrivals and lengths.", rich_help_panel=LOAD)]
 Ttft = Annotated[float | None, typer.Option("--ttft", help="Target time to first token, ms.", rich_help_panel=LOAD)]
 Itl = Annotated[
     float | None, typer.Option("--itl", "--tpot", help="Target inter-token latency, ms.", rich_help_panel=LOAD)
@@ -130,6 +156,80 @@ Offline = Annotated[
     typer.Option(
         "--offline", callback=go_offline, is_eager=True, help="Never touch the network; also PLANNER_OFFLINE=1."
     ),
+]
+LocalCalibration = Annotated[
+    bool | None,
+    typer.Option(
+        "--local-calibration/--no-local-calibration", help="Use what `planner calibrate` measured here; default yes.",
+    ),
+]  # fmt: skip
+FEATURES, SITE = "Features", "Site"
+Speculative = Annotated[
+    str | None,
+    typer.Option(
+        "--speculative", help="Draft tokens by ngram, draft_model, eagle, eagle3 or mtp.", rich_help_panel=FEATURES
+    ),
+]
+DraftModel = Annotated[
+    str | None,
+    typer.Option("--draft-model", help="Repository of the drafting model or head.", rich_help_panel=FEATURES),
+]
+Lora = Annotated[
+    list[str] | None,
+    typer.Option("--lora", help="Adapter: NAME=org/repository; may be repeated.", rich_help_panel=FEATURES),
+]
+MaxLoraRank = Annotated[
+    int | None, typer.Option("--max-lora-rank", help="Largest rank of the adapters; 16.", rich_help_panel=FEATURES)
+]
+PrefixCaching = Annotated[
+    bool | None,
+    typer.Option("--prefix-caching/--no-prefix-caching", help="Keep KV of shared prompts.", rich_help_panel=FEATURES),
+]
+Tools = Annotated[bool, typer.Option("--tools", help="The server parses tool calls.", rich_help_panel=FEATURES)]
+ToolParser = Annotated[
+    str | None, typer.Option("--tool-parser", help="Parser other than the model family's.", rich_help_panel=FEATURES)
+]
+Reasoning = Annotated[
+    bool, typer.Option("--reasoning", help="Thoughts are kept apart from answers.", rich_help_panel=FEATURES)
+]
+ReasoningParser = Annotated[
+    str | None,
+    typer.Option("--reasoning-parser", help="Parser other than the model family's.", rich_help_panel=FEATURES),
+]
+StructuredOutput = Annotated[
+    str | None,
+    typer.Option("--structured-output", help="auto, xgrammar, guidance or outlines.", rich_help_panel=FEATURES),
+]
+Watermark = Annotated[bool, typer.Option("--watermark", help="Mark generated tokens (TGI).", rich_help_panel=FEATURES)]
+Disaggregated = Annotated[
+    bool,
+    typer.Option("--disaggregated", help="Prefill and decode in pods of their own (llm-d).", rich_help_panel=FEATURES),
+]
+Registry = Annotated[
+    str | None, typer.Option("--registry", help="Mirror to pull images from: HOST/PATH.", rich_help_panel=SITE)
+]
+PullSecret = Annotated[
+    str | None, typer.Option("--pull-secret", help="Name of the cluster's pull secret.", rich_help_panel=SITE)
+]
+Weights = Annotated[
+    str | None,
+    typer.Option(
+        "--weights",
+        help="pvc:CLAIM/PATH, oci:IMAGE, s3://BUCKET/PATH or dir:/PATH instead of the Hub.",
+        rich_help_panel=SITE,
+    ),
+]
+CaBundle = Annotated[
+    str | None, typer.Option("--ca-bundle", help="PEM file of the certificates to trust.", rich_help_panel=SITE)
+]
+HttpsProxy = Annotated[
+    str | None, typer.Option("--proxy", help="http://HOST:PORT for HTTP and HTTPS.", rich_help_panel=SITE)
+]
+NoProxy = Annotated[
+    str | None, typer.Option("--no-proxy", help="Hosts that are reached directly.", rich_help_panel=SITE)
+]
+NoHub = Annotated[
+    bool, typer.Option("--no-hub", help="Nothing is fetched from the Hub at run time.", rich_help_panel=SITE)
 ]
 PlanArgument = Annotated[Path, typer.Argument(help="A plan.yaml, or the folder that holds one.")]
 SaveDir = Annotated[

@@ -36,13 +36,10 @@ def probe(
     """Ask an endpoint everything a client relies on, then load it as planned; actual figures beside the plan's."""
     from planner import api
 
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace") if log is not None else None
-    except OSError as error:
-        raise UsageError(f"--log {str(log)!a} cannot be read: {error.strerror}") from None
+    text = read_log(log)
     verdict = api.probe(
-        url, plan, key=_key(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
-        load_seconds=load_seconds, timeout_s=timeout, progress=_progress if sys.stderr.isatty() else None,
+        url, plan, key=key_of(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
+        load_seconds=load_seconds, timeout_s=timeout, progress=show_progress if sys.stderr.isatty() else None,
     )  # fmt: skip
 
     def table(console: Console) -> None:
@@ -55,7 +52,15 @@ def probe(
         raise typer.Exit(verdict.exit_code)
 
 
-def _key(variable: str | None) -> str | None:
+def read_log(log: Path | None) -> str | None:
+    """The text of a start-up log. Raises UsageError."""
+    try:
+        return log.read_text(encoding="utf-8", errors="replace") if log is not None else None
+    except OSError as error:
+        raise UsageError(f"--log {str(log)!a} cannot be read: {error.strerror}") from None
+
+
+def key_of(variable: str | None) -> str | None:
     """The key in `variable`. No key is sent unless its variable is named: the endpoint may be anybody's."""
     if variable is None:
         return None
@@ -64,7 +69,7 @@ def _key(variable: str | None) -> str | None:
     return os.environ[variable]
 
 
-def _progress(done: int, total: int) -> None:
+def show_progress(done: int, total: int) -> None:
     """A bar on stderr, erased when full."""
     filled = 30 * done // total
     sys.stderr.write(f"\r{'█' * filled}{'░' * (30 - filled)} {done}/{total} requests")

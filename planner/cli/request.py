@@ -12,6 +12,22 @@ if TYPE_CHECKING:
     from planner.spec.request import Request
 
 _MAX_FILE_BYTES = 1 << 20
+_FLAGS = {
+    "input_tokens": "--isl",
+    "output_tokens": "--osl",
+    "ttft_ms": "--ttft",
+    "itl_ms": "--itl",
+    "tensor_parallel": "--tp",
+    "pipeline_parallel": "--pp",
+    "data_parallel": "--dp",
+    "expert_parallel": "--ep",
+    "budget_usd_per_hour": "--budget",
+    "features.lora_adapters": "--lora",
+    "site.http_proxy": "--proxy",
+    "shared_prefix_tokens": "--shared-prefix",
+    "length_variation": "--lengths",
+}
+"""Options that are not spelled as the field they set."""
 
 
 def build_request(file: Path | None, **flags: Any) -> Request:
@@ -21,6 +37,8 @@ def build_request(file: Path | None, **flags: Any) -> Request:
 
     defaults = {name: field.default for name, field in Request.model_fields.items()}
     fields: dict[str, Any] = {} if file is None else read_request(file)
+    for group in ("features", "site"):
+        _add_group(fields, group, flags.pop(group, None) or {})
     given = {name: value for name, value in flags.items() if value is not None and value != defaults.get(name, ...)}
     gpu, number = given.pop("gpu", None), given.pop("num_gpus", None)
     if gpu is not None:
@@ -31,6 +49,10 @@ def build_request(file: Path | None, **flags: Any) -> Request:
         raise UsageError("--num-gpus needs --gpu, e.g. --gpu A100-80GB --num-gpus 2")
     if isinstance(given.get("require"), str):
         given["require"] = tuple(word.strip() for word in given["require"].split(",") if word.strip())
+    if given.get("lengths") is not None:
+        from planner.sources.lengths import length_fields
+
+        given |= length_fields(given.pop("lengths"))
     if isinstance(given.get("max_model_len"), str):
         given["max_model_len"] = parse_tokens(given["max_model_len"])
     if isinstance(given.get("budget_usd_per_hour"), str):
@@ -41,6 +63,22 @@ def build_request(file: Path | None, **flags: Any) -> Request:
     if not fields.get("model"):
         raise UsageError("no model given; use --model, e.g. --model llama3-70b")
     return make_request(**fields)
+
+
+def _add_group(fields: dict[str, Any], group: str, flags: dict[str, Any]) -> None:
+    """Flags of one nested part of the request over what the file says of it."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    held = fields.get(group)
+    if given and (held is None or isinstance(held, dict)):
+        fields[group] = {**(held or {}), **given}
+
+
+def as_options(message: str, arguments: list[str]) -> str:
+    """`message` about a field of the request, with the option by which `arguments` set it instead."""
+    field, colon, limit = message.partition(": ")
+    option = _FLAGS.get(field) or "--" + field.rpartition(".")[2].replace("_", "-")
+    given = any(a.split("=")[0] == option for a in arguments)
+    return f"{option}: {limit}" if colon and given else message
 
 
 def read_request(path: Path) -> dict[str, Any]:

@@ -19,12 +19,16 @@ def validate(
     only: Annotated[
         list[str] | None, typer.Option("--only", help="lint, simulate or smoke; several may be given.")
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", help="A safetensors directory or GGUF of yours (up to 1B) in place of the twin."),
+    ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Check a plan's files with the real tools, its limits under its load, and a small twin of its model."""
     from planner import api
 
-    verdict = api.validate(plan, only)
+    verdict = api.validate(plan, only, checkpoint)
 
     def table(console: Console) -> None:
         from planner.report.verdict import print_verdict

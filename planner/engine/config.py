@@ -25,6 +25,8 @@ class Moe:
     shared_gate: bool = False
     groups: int = 0
     groups_per_token: int = 0
+    sigmoid: bool = False
+    """Scores by sigmoid, experts chosen by score plus a learned correction, groups by their best two (DeepSeek V3)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,9 @@ def _gemma3(config: Json) -> ModelConfig:
     return replace(base, layers=tuple(replace(layer, rope=locally if layer.window else globally) for layer in layers))
 
 
-def _deepseek_v2(config: Json) -> ModelConfig:
+def _deepseek(config: Json) -> tuple[ModelConfig, Moe]:
+    """What DeepSeek V2 and V3 share; the routing's rule is the caller's."""
+    family = config["model_type"]
     mla = Mla(
         kv_rank=_int(config, "kv_lora_rank"),
         q_rank=None if config.get("q_lora_rank") is None else _int(config, "q_lora_rank"),
@@ -228,12 +230,7 @@ def _deepseek_v2(config: Json) -> ModelConfig:
         value_dim=_int(config, "v_head_dim"),
     )
     if config.get("attention_bias") or config.get("mlp_bias"):
-        raise UsageError("deepseek_v2 with attention_bias or mlp_bias is not implemented")
-    method = config.get("topk_method") or "greedy"
-    if method not in ("greedy", "group_limited_greedy"):
-        raise UsageError(f"expert routing {method!r} is not implemented; implemented: greedy, group_limited_greedy")
-    if config.get("norm_topk_prob"):
-        raise UsageError("deepseek_v2 with norm_topk_prob is not implemented")
+        raise UsageError(f"{family} with attention_bias or mlp_bias is not implemented")
     positions = rope(config, mla.rope_dim)
     scale = (mla.nope_dim + mla.rope_dim) ** -0.5
     if positions.kind == "yarn" and positions.mscale_all_dim:
@@ -244,15 +241,12 @@ def _deepseek_v2(config: Json) -> ModelConfig:
         per_token=_int(config, "num_experts_per_tok"),
         intermediate_size=width,
         naming="deepseek",
-        normalize=False,
         scale=float(config.get("routed_scaling_factor") or 1.0),
         shared_intermediate_size=width * _int(config, "n_shared_experts", 0),
-        groups=_int(config, "n_group", 0) if method == "group_limited_greedy" else 0,
-        groups_per_token=_int(config, "topk_group", 0) if method == "group_limited_greedy" else 0,
     )
     dense, every = _int(config, "first_k_dense_replace", 0), _int(config, "moe_layer_freq", 1)
     n_layers = _int(config, "num_hidden_layers")
-    return _base(
+    base = _base(
         config,
         mla=mla,
         moe=moe,
@@ -261,6 +255,31 @@ def _deepseek_v2(config: Json) -> ModelConfig:
         kv_heads=_int(config, "num_attention_heads"),
         layers=tuple(Layer(positions, routed=i >= dense and i % every == 0) for i in range(n_layers)),
     )
+    return base, moe
+
+
+def _deepseek_v2(config: Json) -> ModelConfig:
+    base, moe = _deepseek(config)
+    method = config.get("topk_method") or "greedy"
+    if method not in ("greedy", "group_limited_greedy"):
+        raise UsageError(f"expert routing {method!r} is not implemented; implemented: greedy, group_limited_greedy")
+    if config.get("norm_topk_prob"):
+        raise UsageError("deepseek_v2 with norm_topk_prob is not implemented")
+    limited = method == "group_limited_greedy"
+    groups, per_token = (_int(config, name, 0) if limited else 0 for name in ("n_group", "topk_group"))
+    return replace(base, moe=replace(moe, normalize=False, groups=groups, groups_per_token=per_token))
+
+
+def _deepseek_v3(config: Json) -> ModelConfig:
+    base, moe = _deepseek(config)
+    if config.get("rope_interleave") is False:
+        raise UsageError("deepseek_v3 with rope_interleave: false is not implemented")
+    for name, only in (("topk_method", "noaux_tc"), ("scoring_func", "sigmoid")):
+        if config.get(name, only) != only:
+            raise UsageError(f"deepseek_v3 with {name} {config[name]!r} is not implemented; implemented: {only}")
+    groups, per_token = _int(config, "n_group", 8), _int(config, "topk_group", 4)
+    normalize = config.get("norm_topk_prob") is not False
+    return replace(base, moe=replace(moe, sigmoid=True, normalize=normalize, groups=groups, groups_per_token=per_token))
 
 
 FAMILIES: dict[str, Callable[[Json], ModelConfig]] = {
@@ -274,4 +293,6 @@ FAMILIES: dict[str, Callable[[Json], ModelConfig]] = {
     "gemma2": _gemma2,
     "gemma3_text": _gemma3,
     "deepseek_v2": _deepseek_v2,
+    "deepseek_v3": _deepseek_v3,
+    "kimi_k2": _deepseek_v3,
 }

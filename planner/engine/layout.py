@@ -74,6 +74,8 @@ def _mlp(prefix: str, config: ModelConfig, layer: Layer) -> Shapes:
         return shapes
     block = moe_prefix(prefix, moe)
     shapes = {f"{block}gate.weight": (moe.experts, d)}
+    if moe.sigmoid:
+        shapes[f"{block}gate.e_score_correction_bias"] = (moe.experts,)
     for e in range(moe.experts):
         for ours, theirs in expert_names(moe).items():
             shape = (d, moe.intermediate_size) if ours == "down_proj" else (moe.intermediate_size, d)

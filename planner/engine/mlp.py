@@ -42,12 +42,13 @@ class GatedMlp:
 
 
 class RoutedMlp:
-    """Mixtral, Qwen-MoE and DeepSeek V2: softmax routing, optional groups, optional shared expert."""
+    """Mixtral, Qwen-MoE, DeepSeek V2 (softmax) and V3 (sigmoid): optional groups, optional shared expert."""
 
     def __init__(self, weights: Mapping[str, Floats], prefix: str, config: ModelConfig, moe: Moe) -> None:
         self.moe = moe
         block, names = moe_prefix(prefix, moe), expert_names(moe)
         self.router = by_input(weights[f"{block}gate.weight"])
+        self.correction = weights.get(f"{block}gate.e_score_correction_bias")
         self.experts = [GatedMlp(weights, f"{block}experts.{e}.", config.activation, names) for e in range(moe.experts)]
         shared = block + shared_name(moe)
         self.shared = GatedMlp(weights, shared, config.activation) if moe.shared_intermediate_size else None
@@ -69,23 +70,25 @@ class RoutedMlp:
     def route(self, x: Floats) -> tuple[np.ndarray, Floats]:
         """Experts of each row and their shares, both (rows, per_token)."""
         moe = self.moe
-        scores = softmax(linear(x, self.router))
-        ranked = scores
+        logits = linear(x, self.router)
+        scores = sigmoid(logits) if moe.sigmoid else softmax(logits)
+        ranked = scores if self.correction is None else scores + self.correction
         if moe.groups:
-            best = scores.reshape(len(x), moe.groups, -1).max(axis=-1)
+            grouped = ranked.reshape(len(x), moe.groups, -1)
+            best = np.sort(grouped, axis=-1)[:, :, -2:].sum(axis=-1) if moe.sigmoid else grouped.max(axis=-1)
             dropped = np.argsort(-best, axis=-1, kind="stable")[:, moe.groups_per_token :]
-            ranked = scores.reshape(len(x), moe.groups, -1).copy()
-            np.put_along_axis(ranked, dropped[:, :, None], 0.0, axis=1)
-            ranked = ranked.reshape(scores.shape)
+            kept = grouped.copy()
+            np.put_along_axis(kept, dropped[:, :, None], 0.0, axis=1)
+            ranked = kept.reshape(scores.shape)
         chosen = np.argsort(-ranked, axis=-1, kind="stable")[:, : moe.per_token]
-        share = np.take_along_axis(ranked, chosen, axis=-1)
+        share = np.take_along_axis(scores, chosen, axis=-1)
         if moe.normalize:
             share = share / share.sum(axis=-1, keepdims=True)
         return chosen, share * np.float32(moe.scale)
 
     def arrays(self) -> list[Floats | None]:
         mlps = self.experts + ([self.shared] if self.shared else [])
-        return [self.router, self.shared_gate, *(array for mlp in mlps for array in mlp.arrays())]
+        return [self.router, self.correction, self.shared_gate, *(array for mlp in mlps for array in mlp.arrays())]
 
 
 def make_mlp(weights: Mapping[str, Floats], prefix: str, config: ModelConfig, layer: Layer) -> GatedMlp | RoutedMlp:

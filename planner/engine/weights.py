@@ -1,4 +1,4 @@
-"""A checkpoint to float32 tensors by HF name: safetensors directories (plain, fp8, AWQ, GPTQ). GGUF is `gguf_weights`.
+"""A checkpoint to float32 tensors by HF name: safetensors directories, plain or quantized. GGUF is `gguf_weights`.
 
 Everything is dequantized once, here. Names and shapes are checked against the layout: a missing or surplus tensor
 is an error that names it. Knows nothing of the forward pass.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from planner.engine.config import ModelConfig
 from planner.engine.layout import expected_tensors
-from planner.errors import FormatError, UsageError
+from planner.engine.packing import packing
+from planner.errors import FormatError
 from planner.formats.arrays import Floats, read_array
-from planner.formats.quantized import apply_scale, dequantize_awq, dequantize_gptq
+from planner.formats.quantized import apply_scale
 from planner.formats.reader import FileReader
 from planner.formats.safetensors import TensorInfo, read_header
 
@@ -84,7 +85,7 @@ class SafetensorsSource:
     def __init__(self, directory: Path, quantization: dict[str, Any] | None) -> None:
         self._readers: list[FileReader] = []
         self._tensors: dict[str, tuple[FileReader, TensorInfo]] = {}
-        self._read_packed, self._packed_parts = _packing(quantization, self._raw)
+        self._packing = packing(quantization, self._raw)
         self._block = _fp8_block(quantization)
         try:
             self._open(_shards(directory))
@@ -112,8 +113,8 @@ class SafetensorsSource:
     def read(self, name: str) -> Floats:
         if name in self._tensors:
             return self._plain(name)
-        assert self._read_packed is not None
-        return self._read_packed(name.removesuffix(".weight"))
+        assert self._packing is not None
+        return self._packing.read(name.removesuffix(".weight"))
 
     def close(self) -> None:
         for reader in self._readers:
@@ -122,7 +123,8 @@ class SafetensorsSource:
     def _plain(self, name: str) -> Floats:
         _, info = self._tensors[name]
         value = self._raw(name)
-        if value.dtype != np.float32:
+        scaled = value.dtype == np.int8 and name + "_scale" in self._tensors
+        if value.dtype != np.float32 and not scaled:
             raise FormatError(f"tensor {name} holds {info.dtype}, not floating point numbers")
         weight = np.asarray(value, np.float32)
         for suffix in ("_scale", "_scale_inv"):
@@ -140,13 +142,15 @@ class SafetensorsSource:
         return read_array(reader, info)
 
     def _packed(self) -> set[str]:
-        """Modules that come as qweight, scales and zeros."""
-        if not self._packed_parts:
+        """Modules whose weight lies packed in other tensors."""
+        if self._packing is None:
             return set()
-        return {n.removesuffix(".qweight") for n in self._tensors if n.endswith(".qweight")}
+        mark = f".{self._packing.parts[0]}"
+        return {n.removesuffix(mark) for n in self._tensors if n.endswith(mark)}
 
     def _parts_of(self, module: str) -> Iterable[str]:
-        return (name for part in self._packed_parts if (name := f"{module}.{part}") in self._tensors)
+        parts = self._packing.parts if self._packing else ()
+        return (name for part in parts if (name := f"{module}.{part}") in self._tensors)
 
 
 def _weight_of(scale: str) -> str:
@@ -170,43 +174,3 @@ def _shards(directory: Path) -> list[Path]:
 def _fp8_block(quantization: dict[str, Any] | None) -> tuple[int, int] | None:
     size = (quantization or {}).get("weight_block_size")
     return (int(size[0]), int(size[1])) if isinstance(size, list) and len(size) == 2 else None
-
-
-def _packing(
-    quantization: dict[str, Any] | None, raw: Callable[[str], npt.NDArray[Any]]
-) -> tuple[Callable[[str], Floats] | None, tuple[str, ...]]:
-    """How packed modules are read under this `quantization_config`, and of which parts they consist."""
-    if not quantization:
-        return None, ()
-    method, bits = quantization.get("quant_method"), quantization.get("bits", quantization.get("w_bit", 4))
-    if method in ("fp8", "fbgemm_fp8") or (method == "compressed-tensors" and _is_fp8(quantization)):
-        return None, ()
-    if method == "awq":
-        if bits != 4 or str(quantization.get("version", "gemm")).lower() != "gemm":
-            raise UsageError(
-                f"AWQ with {bits} bits, version {quantization.get('version')!r}: only 4-bit gemm is implemented"
-            )
-        return lambda m: dequantize_awq(raw(f"{m}.qweight"), raw(f"{m}.qzeros"), raw(f"{m}.scales")), (
-            "qweight",
-            "qzeros",
-            "scales",
-        )
-    if method == "gptq":
-        if bits not in (2, 4, 8):
-            raise UsageError(f"GPTQ with {bits} bits is not implemented; implemented: 2, 4, 8")
-        offset = 0 if quantization.get("checkpoint_format") == "gptq_v2" else 1
-
-        def read(m: str) -> Floats:
-            order = raw(f"{m}.g_idx") if quantization.get("desc_act") else None
-            return dequantize_gptq(
-                raw(f"{m}.qweight"), raw(f"{m}.qzeros"), raw(f"{m}.scales"), order, bits=bits, zero_offset=offset
-            )
-
-        return read, ("qweight", "qzeros", "scales", "g_idx")
-    raise UsageError(f"quantization {method!r} is not implemented; implemented: fp8, awq, gptq, compressed-tensors fp8")
-
-
-def _is_fp8(quantization: dict[str, Any]) -> bool:
-    groups = (quantization.get("config_groups") or {}).values()
-    weights = [group.get("weights") or {} for group in groups if isinstance(group, dict)]
-    return bool(weights) and all(w.get("type") == "float" and w.get("num_bits") == 8 for w in weights)

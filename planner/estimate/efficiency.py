@@ -6,7 +6,7 @@ numbers are `catalog/calibration/`.
 
 from __future__ import annotations
 
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Final
 
 from planner.estimate.ops import UNCALIBRATED
@@ -24,6 +24,8 @@ RELATIVES: Final[dict[str, tuple[str, ...]]] = {
     "llamacpp": ("llamacpp", "ollama"),
 }
 """Engines whose fits may stand in for an engine that nobody measured, nearest first."""
+EXTRAPOLATED: Final = 2.0
+"""Times the largest batch or the longest context of the fitted rows from which on a figure is extrapolated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,17 @@ class Fit:
     scope: str
     lines: tuple[str, ...] = ()
     """Engines whose fits were asked, in order; the first is the engine's own."""
+    most_sequences: float | None = None
+    longest_tokens: float | None = None
+    """Largest batch and longest context of its rows, where it has any."""
+
+    def reaching(self, sequences: float, tokens: float) -> Fit:
+        """The same, but only borrowed for a load that lies far beyond what its rows had: EXTRAPOLATED times."""
+        far = any(
+            most is not None and wanted > EXTRAPOLATED * most
+            for wanted, most in ((sequences, self.most_sequences), (tokens, self.longest_tokens))
+        )
+        return replace(self, basis="inherited") if far and self.basis == "fitted" else self
 
 
 @dataclass(slots=True)
@@ -82,6 +95,7 @@ def _lookup(table: dict[tuple[str, str], Efficiency], lines: tuple[str, ...], na
     engine = lines[0]
     values = dict(UNCALIBRATED)
     best: tuple[FigureBasis, str, str] = ("uncalibrated", engine, "")
+    reach: tuple[float | None, float | None] = (None, None)
     for depth in range(len(names) - 1, -1, -1):
         for relative in lines:
             entry = table.get((relative, names[depth]))
@@ -90,5 +104,6 @@ def _lookup(table: dict[tuple[str, str], Efficiency], lines: tuple[str, ...], na
                 own = relative == engine and (entry.scope == names[0] or names[0] in entry.devices)
                 basis: FigureBasis = entry.basis if own or entry.basis == "uncalibrated" else "inherited"
                 best = (basis, relative, names[depth])
+                reach = (entry.most_sequences, entry.longest_tokens)
                 break
-    return Fit(values, *best, lines)
+    return Fit(values, *best, lines, *reach)

@@ -307,7 +307,8 @@ def kv_pool(
         block_bytes = sum(g.page_bytes * g.count for g in groups)
         n_tables, per_group = 1, sum(g.count for g in groups)
         per_sequence = _blocks_per_sequence(groups[0], max_model_len, rules)
-        smallest = groups[0].block_tokens
+        # a state holds any number of tokens: its block is as long as the context
+        smallest = max_model_len if groups[0].kind == "state" else groups[0].block_tokens
     else:
         groups = _equal_pages(groups)
         fewest, most = min(g.count for g in groups), max(g.count for g in groups)

@@ -4,11 +4,12 @@ One entry, `ledger(deployment)`, for every engine; `fits(deployment)` answers th
 without building rows. Engines with a paged pool (vLLM on CUDA, ROCm, XPU, Gaudi and CPU; TGI; NIM;
 TensorRT-LLM) get a budget (`memory_budget`) and a pool (`memory_pool`); engines that split whole layers
 (llama.cpp, Ollama) are in `memory_layers`. Weights and KV are exact arithmetic, the rest are laws fitted
-per release. Does not model LoRA, draft models, or images in flight.
+per release; adapters and drafts are in `extras`. Does not model images in flight.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from planner.estimate.deployment import Deployment
@@ -53,6 +54,8 @@ def _fullest(d: Deployment) -> tuple[Budget, KvPool]:
     best: tuple[Budget, KvPool] | None = None
     for stage in range(d.parallelism.pipeline):
         budget = budget_of(d, stage)
+        if d.machine.corrections:
+            budget = _as_seen(d, budget)
         pool = pool_of(d, stage, budget.available_bytes)
         if best is None or (pool.max_sequences, budget.available_bytes) < (
             best[1].max_sequences,
@@ -61,6 +64,17 @@ def _fullest(d: Deployment) -> tuple[Budget, KvPool]:
             best = (budget, pool)
     assert best is not None
     return best
+
+
+def _as_seen(d: Deployment, budget: Budget) -> Budget:
+    """`budget` with the memory that this user's own log or metrics showed beyond it, as part of the runtime."""
+    from planner.estimate.local import runtime_offset_bytes
+
+    offset = max(runtime_offset_bytes(d), -budget.runtime_bytes)
+    if not offset:
+        return budget
+    formula = f"{budget.formulas['runtime']} {'+' if offset > 0 else '−'} {gib(abs(offset))} measured here"
+    return replace(budget, runtime_bytes=budget.runtime_bytes + offset, formulas=budget.formulas | {"runtime": formula})
 
 
 def _sequences(pool: KvPool) -> int:
@@ -79,6 +93,7 @@ def _shortfall(budget: Budget, pool: KvPool) -> int:
 
 def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
     fitted = fitted_basis(d)
+    runtime = _seen(d) or fitted
     kv = pool.bytes
     outside = b.graphs_bytes - min(b.graphs_bytes, b.deducted_graphs_bytes)
     inside_unused = max(0, b.deducted_graphs_bytes - b.graphs_bytes)
@@ -100,8 +115,8 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
         _row(
             "weights",
             b.weights_bytes,
-            f"{d.quantization.id} tensors{split}",
-            "Model weights, tensor by tensor",
+            f"{d.quantization.id} tensors{split}{_extras(d)}",
+            "Model weights, tensor by tensor, and what loading them leaves",
             "exact",
         ),
         _row(
@@ -113,7 +128,7 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
         ),
         _row("activations", b.activation_bytes, b.formulas["activations"], "Peak of one full step", fitted),
         _row("cuda_graphs", b.graphs_bytes, b.formulas["cuda_graphs"], graphs_why, fitted),
-        _row("runtime", b.runtime_bytes, b.formulas["runtime"], "Memory outside the tensor allocator", fitted),
+        _row("runtime", b.runtime_bytes, b.formulas["runtime"], "Memory outside the tensor allocator", runtime),
         _row("reserved", reserved, f"{gib(b.total_bytes)} − {b.formulas['budget']}", b.reserved_why, "exact"),
         _row(
             "free",
@@ -136,6 +151,23 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
         shortfall_bytes=0 if ok else max(_shortfall(b, pool), 1 if b.refused else 0),
         notes=b.notes,
     )
+
+
+def _seen(d: Deployment) -> FigureBasis | None:
+    """`calibrated here` where this user's own measurement moved the runtime row."""
+    if not d.machine.corrections:
+        return None
+    from planner.estimate.local import runtime_offset_bytes
+
+    return "calibrated here" if runtime_offset_bytes(d) else None
+
+
+def _extras(d: Deployment) -> str:
+    if d.extras is None:
+        return ""
+    from planner.estimate.extras import extras_formula
+
+    return extras_formula(d)
 
 
 def _free_why(free: int) -> str:

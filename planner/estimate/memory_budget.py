@@ -218,6 +218,7 @@ def _vllm_overheads(
         hybrid=is_hybrid(model),
         multimodal=any(block.role == "vision" for block in model.blocks),
         fused_experts=fused_experts,
+        second_runner=release.memory is not None and model.architecture in release.memory.v2_architectures,
     )
 
 

@@ -5,7 +5,9 @@ Grouping layers into pages is `kvcache.kv_pool`; here it is done once per model,
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
+from math import ceil
 
 from planner.estimate.deployment import Deployment
 from planner.estimate.identity import remembered
@@ -28,8 +30,8 @@ def _geometry(
 
 
 @lru_cache(maxsize=1024)
-def _rules(block_tokens: int, hybrid: bool, tokens: int) -> PoolRules:
-    return PoolRules(block_tokens=block_tokens, hybrid=hybrid, max_num_batched_tokens=tokens)
+def _rules(block_tokens: int, hybrid: bool, tokens: int, draft_tokens: int) -> PoolRules:
+    return PoolRules(block_tokens=block_tokens, hybrid=hybrid, max_num_batched_tokens=tokens, draft_tokens=draft_tokens)
 
 
 def pool_rules(d: Deployment) -> PoolRules:
@@ -41,6 +43,7 @@ def pool_rules(d: Deployment) -> PoolRules:
         GAUDI_BLOCK_TOKENS if gaudi else block,
         d.engine.engine != "tgi" and not gaudi,
         (limits.max_num_batched_tokens or limits.max_batch_prefill_tokens or limits.max_model_len) * in_flight(d),
+        d.extras.features.draft_tokens if d.extras and d.extras.features.speculative == "mtp" else 0,
     )
 
 
@@ -62,7 +65,18 @@ def pool_of(d: Deployment, stage: int, available_bytes: int, context: int | None
         length,
         pool_rules(d),
     )
-    return refill(shape, available_bytes, length)
+    return refill(_with_drafts(shape, d, stage, length), available_bytes, length)
+
+
+def _with_drafts(shape: KvPool, d: Deployment, stage: int, length: int) -> KvPool:
+    """`shape` with pages of the drafting layers, which cache every token beside the model's own."""
+    if d.extras is None or shape.block_bytes == 0:
+        return shape
+    from planner.estimate.extras import draft_kv_bytes_per_token
+
+    more = draft_kv_bytes_per_token(d, stage)
+    tokens = shape.block_tokens if shape.groups == 1 else length / shape.blocks_per_sequence
+    return replace(shape, block_bytes=shape.block_bytes + ceil(more * tokens)) if more else shape
 
 
 def refill(shape: KvPool, available_bytes: int, max_model_len: int) -> KvPool:

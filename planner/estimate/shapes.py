@@ -18,6 +18,9 @@ from planner.spec.quantization import QuantizationFormat
 
 _UNREAD: Final = ("vision", "audio", "projector", "position", "per_layer_embedding", "mtp", "buffer", "other")
 _RULES: Final = WeightRules(vocab_multiple=1)
+_SUMMED_ONCE: Final = frozenset({"falcon"})
+"""Model types whose attention and feed-forward run side by side and are reduced together. Source: vLLM
+model_executor/models/falcon.py (reduce_row_parallel_results)."""
 INDEXER_TOKENS: Final = 2048
 """Tokens that sparse attention keeps per query (index_topk of DeepSeek V3.2 and GLM-5)."""
 
@@ -76,8 +79,12 @@ class Shapes:
     n_layers: int
     moe_layers: int
     mixer_layers: int
+    norms: int
+    """Norms between blocks."""
+    inner_norms: int
+    """Norms inside mixers: of query and key heads, of latents, of a recurrent state."""
     reductions: int
-    """All-reduces of one step: one per mixer and one per feed-forward."""
+    """All-reduces of one step: one per mixer and one per feed-forward, or one per layer where they are summed first."""
     hidden: int
 
 
@@ -131,6 +138,9 @@ def shapes(
         into = head if t.role in ("token_embd", "output") else quantized if n else plain
         into[0] += per * t.count
         into[1] += size
+    at_most = 1 if model.model_type in _SUMMED_ONCE else 2
+    normed = sum(len(g.layers) for g in model.layers if g.norm_parameters)
+    norms = sum(len(g.layers) * round(g.norm_parameters / model.hidden_size) for g in model.layers)
     return Shapes(
         quantized=Matrices(*quantized),
         plain=Matrices(*plain),
@@ -145,7 +155,9 @@ def shapes(
         n_layers=model.n_layers,
         moe_layers=len(routed),
         mixer_layers=sum(n for m, n in _mixers(model) if not isinstance(m, Attention | Mla)),
-        reductions=sum(len(g.layers) * ((1 if g.mixers else 0) + (1 if g.ffns else 0)) for g in model.layers),
+        norms=norms,
+        inner_norms=sum(t.count for t in tensors(model) if t.role == "norm" and t.layers) - normed,
+        reductions=sum(len(g.layers) * min(at_most, bool(g.mixers) + bool(g.ffns)) for g in model.layers),
         hidden=model.hidden_size,
     )
 

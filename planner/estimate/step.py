@@ -24,6 +24,12 @@ HOST_BYTES_PER_S: Final = 50e9
 """Memory bandwidth assumed for a host whose CPU is not known: two channels of DDR5-4800, less losses."""
 HOST_FLOPS_PER_S: Final = 1e12
 """FP32 peak assumed for such a host: 16 cores of AVX2 at 2 GHz."""
+OFFLOAD_TOKENS: Final = 32
+"""Tokens of a step from which on llama.cpp multiplies layers that lie on the host on the device: it copies their
+weights there, for each micro-batch anew. Source: llama.cpp ggml/src/ggml-cuda/ggml-cuda.cu, offload_op
+(GGML_OP_OFFLOAD_MIN_BATCH, pull request 18535); attention stays with its cache."""
+MICRO_BATCH_TOKENS: Final = 512
+"""llama.cpp's n_ubatch, and Ollama's num_batch."""
 SLOW_LINK_BYTES_PER_S: Final = 10e9
 SLOW_LINK_S: Final = 2e-5
 """Link between devices of which neither link nor PCIe is known: PCIe 3.0 x16 in practice."""
@@ -49,6 +55,7 @@ class Link:
 
     bytes_per_s: float
     latency_s: float
+    reduces: bool = False
 
 
 def peaks(machine: Machine) -> Peaks:
@@ -71,6 +78,14 @@ def peaks(machine: Machine) -> Peaks:
 def _flops_guess(a: Accelerator) -> float:
     """A chip that nobody published a peak for: 30 FLOP per byte of bandwidth, as small GPUs have."""
     return 30.0 * a.mem_bandwidth_bytes_per_s
+
+
+def multiplies_narrow(quant: QuantizationFormat, native: bool, p: Peaks) -> bool:
+    """True where both operands of a multiply are of less than 16 bits: activations are narrowed for it."""
+    if not native or quant.activation_bits > 8:
+        return False
+    peak = {"fp8": p.fp8, "int8": p.int8, "nvfp4": p.fp4, "mxfp4": p.fp4}.get(quant.kind)
+    return bool(peak)
 
 
 def multiply_rate(quant: QuantizationFormat, native: bool, p: Peaks, c: dict[str, float]) -> float:
@@ -96,7 +111,10 @@ def stream_rate(quant: QuantizationFormat, p: Peaks, c: dict[str, float]) -> flo
         "float": "", "fp8": "fp8_mem", "int8": "int8_mem", "int4": "int4_mem", "nf4": "int4_mem",
         "mxfp4": "fp4_mem", "nvfp4": "fp4_mem", "gguf": "gguf_mem" if quant.weight_bits < 16 else "",
     }[quant.kind]  # fmt: skip
-    return p.bytes_per_s * c["mem_fraction"] * (c[scale] if scale else 1.0)
+    memory = p.bytes_per_s * c["mem_fraction"] * (c[scale] if scale else 1.0)
+    if scale == "int4_mem":
+        return 1.0 / ops.knee(1.0 / (p.wide * c["int4_unpack"]), 1.0 / memory, c["sharpness"])
+    return memory
 
 
 def link_of(machine: Machine, devices: int) -> Link:
@@ -105,7 +123,7 @@ def link_of(machine: Machine, devices: int) -> Link:
         return Link(machine.network.bandwidth_bytes_per_s, machine.network.latency_s)
     link = machine.link
     if link is not None and (link.max_devices is None or devices <= link.max_devices):
-        return Link(link.bandwidth_bytes_per_s, link.latency_s)
+        return Link(link.bandwidth_bytes_per_s, link.latency_s, link.reduces)
     if machine.pcie is not None:
         return Link(machine.pcie.bandwidth_bytes_per_s, machine.pcie.latency_s)
     return Link(SLOW_LINK_BYTES_PER_S, SLOW_LINK_S)
@@ -115,10 +133,10 @@ class StepModel:
     """Step times of one engine (one data-parallel rank of one replica) of `deployment`."""
 
     __slots__ = (
-        "_c", "_data", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream", "_host", "_kv_bytes",
-        "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device", "_peaks", "_pp", "_prompt_rate", "_rank_link",
-        "_rate", "_shapes", "_stage_link", "_state_rate",
-        "_stream", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
+        "_c", "_copy_rate", "_data", "_dequantized", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream",
+        "_host", "_kv_bytes", "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device", "_peaks", "_pp",
+        "_prompt_rate", "_rank_link", "_rate", "_shapes", "_stage_link", "_state_rate", "_stream", "_sync", "_tiled",
+        "_tp", "_wide", "_wide_stream", "fit", "pipelined",
     )  # fmt: skip
 
     def __init__(
@@ -153,12 +171,15 @@ class StepModel:
         self._rate = multiply_rate(d.quantization, d.native_compute, p, c)
         self._stream = stream_rate(d.quantization, p, c)
         self._wide, self._wide_stream = p.wide * c["flop_fraction"], p.bytes_per_s * c["mem_fraction"]
-        gguf = d.quantization.kind == "gguf"
+        kind = d.quantization.kind
+        self._narrowed = multiplies_narrow(d.quantization, d.native_compute, p)
+        self._dequantized = not self._narrowed and kind not in ("float", "gguf")
+        self._tiled = self._narrowed and kind == "fp8" and d.quantization.block is None
+        self._sync = d.engine.defaults.async_scheduling is False
+        gguf = kind == "gguf"
         self._head_rate = self._rate if gguf else self._wide
         self._head_stream = self._stream if gguf else self._wide_stream
-        grouped = c["moe_flop"] * (
-            c["fp8_moe_flop"] if self._rate > self._wide and d.quantization.kind == "fp8" else 1.0
-        )
+        grouped = c["moe_flop"] * (c["fp8_moe_flop"] if self._narrowed and d.quantization.kind == "fp8" else 1.0)
         self._experts_rate, self._experts_stream = self._rate * grouped, self._stream * c["moe_mem"]
         self._moe_layer_s = c["fp4_moe_layer_s" if d.quantization.kind in ("mxfp4", "nvfp4") else "moe_layer_s"]
         self._kv_bytes = d.kv_format.bits / 8
@@ -166,19 +187,32 @@ class StepModel:
         self._kv_rate = self._state_rate * (c["narrow_kv"] if self._kv_bytes < 2 else 1.0)
         self._prompt_rate = p.wide * c["attention_flop_fraction"]
         self._link, self._rank_link = link_of(here, self._tp), link_of(here, self._tp * self._data)
-        self._narrowed = self._rate > self._wide and d.quantization.kind not in ("float", "gguf")
         self._stage_link = link_of(here, layout.devices_per_replica)
         self._host: StepModel | None = None
         self._on_device = 1.0
+        self._copy_rate = 0.0
         gpu_layers = d.limits.num_gpu if gpu_layers is None else gpu_layers
         if split and machine is None and here.accelerator is not None and gpu_layers is not None:
             self._on_device = min(1.0, max(0, gpu_layers) / (d.model.n_layers + 1))
             if self._on_device < 1.0:
                 self._host = StepModel(d, calibration, host_of(here))
+                if not here.accelerator.unified_memory:
+                    bus = here.pcie.bandwidth_bytes_per_s if here.pcie else SLOW_LINK_BYTES_PER_S
+                    self._copy_rate = bus * c["link_fraction"]
 
     def front_end_s(self, prompt_tokens: float) -> float:
         """Seconds a request spends outside the engine before its first token: HTTP, tokenizer, block hashes."""
         return self._c["request_s"] + self._c["prompt_token_s"] * prompt_tokens
+
+    @property
+    def bends(self) -> tuple[float, ...]:
+        """Contexts (tokens) at which the growth of a decode step changes: windows that are full from there on."""
+        return tuple(float(w) for a in self._shapes.attention for w in (a.window, a.selects) if w is not None)
+
+    @property
+    def curved(self) -> bool:
+        """Whether a decode step is no affine function of the context between bends (a sparse indexer reads on)."""
+        return any(a.selects is not None for a in self._shapes.attention)
 
     @property
     def ranks(self) -> int:
@@ -233,7 +267,35 @@ class StepModel:
             return on_device
         f = self._on_device
         on_host = self._host._device_s(batch, context, new, prompts, attended)
+        if self._copy_rate:
+            tokens = batch + new
+            sent = on_device + self._copied_s(tokens)
+            sent = (
+                sent - self._attention_s(batch, context, attended) + self._host._attention_s(batch, context, attended)
+            )
+            on_host = on_host + ops.beyond(tokens, OFFLOAD_TOKENS - 1.0) * (sent - on_host)
         return f * on_device + (1.0 - f) * on_host
+
+    def _copied_s(self, tokens: Quantity) -> Quantity:
+        """Seconds to copy all layers' weights from the host, once for each micro-batch of `tokens`."""
+        s = self._shapes
+        n_bytes: Quantity = s.quantized.bytes + s.plain.bytes
+        for e in s.experts:
+            touched = ops.experts_touched(tokens, e.experts, e.per_token, self._c["expert_evenness"])
+            n_bytes = n_bytes + touched * e.bytes
+        rounds = tokens / MICRO_BATCH_TOKENS
+        return (rounds + 1.0 - ops.lesser(rounds, 1.0)) * n_bytes / self._copy_rate
+
+    def _attention_s(self, batch: Quantity, context: Quantity, attended: list[Quantity]) -> Quantity:
+        """Scores and sums of all layers: `attended` pairs of prompts, and `batch` sequences that decode."""
+        total: Quantity = 0.0 * batch
+        for a, pairs in zip(self._shapes.attention, attended, strict=True):
+            held = context if a.window is None else ops.lesser(context, a.window)
+            read = held if a.selects is None else ops.lesser(held, a.selects)
+            n_bytes = batch * (read * a.kv_elements * self._kv_bytes + context * a.fixed_bytes)
+            flops = batch * read * a.decode_flops + pairs * a.prefill_flops
+            total = total + ops.knee(flops / self._prompt_rate, n_bytes / self._kv_rate, self._c["sharpness"])
+        return total
 
     def _device_s(
         self, batch: Quantity, context: Quantity, new: Quantity, prompts: Quantity, attended: list[Quantity]
@@ -244,16 +306,28 @@ class StepModel:
         tokens = batch + new
         sequences = batch + prompts
         total: Quantity = c["step_s"] + c["seq_s"] * sequences
+        if self._sync:
+            total = total + c["sync_step_s"] + c["sync_seq_s"] * sequences
         total = total + c["layer_s"] * s.n_layers + self._moe_layer_s * s.moe_layers
-        total = total + c["mixer_layer_s"] * s.mixer_layers
+        total = total + c["mixer_layer_s"] * s.mixer_layers + c["norm_s"] * s.norms + c["inner_norm_s"] * s.inner_norms
+        slices = c["slice_passes"]
         if self._narrowed:
             total = total + c["quant_layer_s"] * s.n_layers
-        total = total + (c["activation_passes"] * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream)
+            slices += c["quant_passes"]
+        elif self._dequantized:
+            total = total + c["dequant_layer_s"] * s.n_layers
+        passes = c["activation_passes"] + slices / self._tp
+        total = total + passes * HIDDEN_BYTES * s.hidden * s.n_layers * tokens / self._wide_stream
         q, w, h = s.quantized, s.plain, s.head
+        filled = 1.0 / (1.0 + c["half_width"] / s.hidden)
         if q.elements:
-            total = total + ops.gemm_s(tokens, q.elements, q.bytes, self._rate, self._stream, tile, sharp)
+            packed = q.bytes
+            if self._tiled:
+                packed = packed * (1.0 + (1.0 / c["fp8_rows_mem"] - 1.0) * ops.beyond(tokens, ops.SMALL_TILE_ROWS))
+            knee = c["dequant_sharpness"] if self._dequantized else sharp
+            total = total + ops.gemm_s(tokens, q.elements, packed, filled * self._rate, self._stream, tile, knee)
         if w.elements:
-            total = total + ops.gemm_s(tokens, w.elements, w.bytes, self._wide, self._wide_stream, tile, sharp)
+            total = total + ops.gemm_s(tokens, w.elements, w.bytes, filled * self._wide, self._wide_stream, tile, sharp)
         if h.elements:
             total = total + ops.gemm_s(sequences, h.elements, h.bytes, self._head_rate, self._head_stream, tile, sharp)
         skew = c["expert_skew"] if self._data > 1 else 1.0
@@ -261,14 +335,9 @@ class StepModel:
             total = total + skew * ops.grouped_gemm_s(
                 batch * self._data + new, e.experts, e.per_token, e.elements, e.bytes,
                 self._experts_rate / (1.0 + c["expert_half_width"] / e.width), self._experts_stream,
-                c["expert_tile_tokens"], sharp,
+                c["expert_tile_tokens"], sharp, c["expert_evenness"],
             )  # fmt: skip
-        for a, pairs in zip(s.attention, attended, strict=True):
-            held = context if a.window is None else ops.lesser(context, a.window)
-            read = held if a.selects is None else ops.lesser(held, a.selects)
-            n_bytes = batch * (read * a.kv_elements * self._kv_bytes + context * a.fixed_bytes)
-            flops = batch * read * a.decode_flops + pairs * a.prefill_flops
-            total = total + ops.knee(flops / self._prompt_rate, n_bytes / self._kv_rate, sharp)
+        total = total + self._attention_s(batch, context, attended)
         if s.state_bytes:
             total = total + 2.0 * sequences * s.state_bytes / self._state_rate
             total = total + new * s.state_flops_per_token / self._prompt_rate
@@ -283,13 +352,15 @@ class StepModel:
         rate, latency = self._link.bytes_per_s * c["link_fraction"], self._link.latency_s * c["link_latencies"]
         total: Quantity = 0.0 * payload
         if self._tp > 1:
-            total = total + s.reductions * ops.allreduce_s(payload, self._tp, rate, latency)
+            stage = self._link.latency_s * c["stage_latencies"]
+            one = ops.allreduce_s(payload, self._tp, rate, latency, stage, self._link.reduces)
+            total = total + s.reductions * one
         if self._data > 1 and s.moe_layers:
             # Ranks exchange all tokens before the experts and their sums afterwards.
             ranks = self._rank_link
             rate, latency = ranks.bytes_per_s * c["link_fraction"], ranks.latency_s * c["link_latencies"]
             exchanged = shared * s.hidden * HIDDEN_BYTES
-            total = total + s.moe_layers * ops.allreduce_s(exchanged, self._data, rate, latency)
+            total = total + s.moe_layers * ops.exchange_s(exchanged, self._data, rate, latency)
         if self._pp > 1:
             hop = ops.hop_s(payload, self._stage_link.bytes_per_s * c["link_fraction"], self._stage_link.latency_s)
             total = total + (self._pp - 1) * hop

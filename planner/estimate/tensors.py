@@ -73,10 +73,14 @@ def _outer(m: ModelSpec) -> Iterator[Tensor]:
         yield Tensor("output", (), m.vocab_size, width, quantizable=False, shard="vocab")
     if m.lm_head_bias:
         yield _vector("output_bias", (), m.vocab_size, "vocab")
-    yield _vector("norm", (), m.final_norm_parameters)
+    if m.final_norm_parameters:
+        yield _vector("norm", (), m.final_norm_parameters)
     for block in m.blocks:
         loaded = block.role not in ("mtp", "buffer")
-        yield Tensor(block.role, (), block.parameters, 1, quantizable=False, shard="replicated", always_loaded=loaded)
+        whole = block.parameters - block.split_parameters
+        yield Tensor(block.role, (), whole, 1, quantizable=False, shard="replicated", always_loaded=loaded)
+        if block.split_parameters:
+            yield _vector(block.role, (), block.split_parameters, "column")
 
 
 def _vector(role: str, layers: tuple[int, ...], n: int, shard: Shard = "replicated", head_dim: int = 1) -> Tensor:

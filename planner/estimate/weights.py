@@ -14,11 +14,12 @@ from functools import lru_cache
 from planner.errors import UsageError
 from planner.estimate.tensors import Tensor, kept_layers, quantized_layers, role_layers, tensors
 from planner.records import dataclass
-from planner.spec.model import Attention, Mla, ModelSpec
+from planner.spec.model import Attention, Mla, ModelSpec, RotaryTable
 from planner.spec.quantization import QuantizationFormat
 from planner.units import ceil_div, round_up
 
 DTYPE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
+MXFP4_GROUP = 32
 NOT_ALWAYS_IN_FIRST_STAGE = ("output", "output_bias", "norm")
 
 
@@ -30,9 +31,8 @@ class WeightRules:
     `absorbs_mla`: keeps a second, unquantized copy of latent attention's kv_b for decoding.
     `loads_towers`: whether vision and audio towers are on the device. `rotary_cache`: a table of
     cosines and sines for every position of the context. `mxfp4_multiples`: hidden and intermediate
-    widths of MXFP4 experts are padded to these by the kernel (256, 64 Triton; 256, 128 Marlin).
-    `awq_zero_point_bits`: what a zero point takes once loaded. 16 on Hopper is inferred, not read in the
-    source: it is what makes the one AWQ figure logged there come out.
+    widths of MXFP4 experts are padded to these by the kernel, `mxfp4_scale_multiples`: rows (of gate and up
+    together) and groups of their scales. `awq_zero_point_bits`: what a zero point takes once loaded.
     """
 
     vocab_multiple: int = 64
@@ -40,6 +40,7 @@ class WeightRules:
     loads_towers: bool = True
     rotary_cache: bool = True
     mxfp4_multiples: tuple[int, int] = (256, 64)
+    mxfp4_scale_multiples: tuple[int, int] = (1, 1)
     awq_zero_point_bits: int | None = None
 
 
@@ -49,28 +50,37 @@ PLAIN = WeightRules(1, absorbs_mla=False, rotary_cache=False, mxfp4_multiples=(1
 """The checkpoint's bytes, no engine's."""
 
 
-def vllm_rules(sm: int | None = None, *, marlin_mxfp4: bool = False, mxfp4_hidden_multiple: int = 256) -> WeightRules:
+def vllm_rules(
+    sm: int | None = None,
+    *,
+    mxfp4_hidden_multiple: int = 256,
+    mxfp4_scale_multiples: tuple[int, int] = (1, 1),
+) -> WeightRules:
     """vLLM's layout on a device of compute capability `sm` (90 for Hopper, None off NVIDIA).
 
-    Hopper's 16-bit AWQ zero points rest on one measurement: Llama-3.1-70B on an H200 (0.26) logs
-    37.88 GiB; packed zero points give 37.07, 16-bit ones 37.82. The MXFP4 widths are likewise
-    inferred from gpt-oss logs of 13.47, 64.38 (Triton) and 65.97 GiB (Marlin); 0.26 logs 13.03 for
-    gpt-oss-20b, which is hidden sizes padded to 128.
+    On Hopper AWQ runs in Machete, whose zero points are 16-bit products with the scales, and MXFP4 in
+    Triton kernels, whose paddings are the release's; elsewhere MXFP4 takes Marlin's, on data-centre
+    Blackwell TensorRT-LLM's. Source: vLLM 0.26 fused_moe/oracle/mxfp4.py, mxfp4_utils.py, machete.py.
     """
+    hopper = sm == 90
+    elsewhere = (256, 256 if sm and 100 <= sm < 110 else 128)
     return WeightRules(
-        awq_zero_point_bits=16 if sm == 90 else None,
-        mxfp4_multiples=(256, 128) if marlin_mxfp4 else (mxfp4_hidden_multiple, 64),
+        awq_zero_point_bits=16 if hopper else None,
+        mxfp4_multiples=(mxfp4_hidden_multiple, 64) if hopper or sm is None else elsewhere,
+        mxfp4_scale_multiples=mxfp4_scale_multiples if hopper else (1, 1),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class TensorBytes:
-    """One tensor's share of one device."""
+    """One tensor's share of one device: `copies` alike, in all or some of `layers` (none: outside the decoder)."""
 
     role: str
     bytes: int
     quantized: bool
     elements: int
+    layers: tuple[int, ...] = ()
+    copies: int = 1
 
 
 def stage_layers(n_layers: int, pp: int, stage: int) -> range:
@@ -169,21 +179,24 @@ def _device_tensors(
             local = Tensor(t.role, tuple(i for i in t.layers if i in layers), t.rows, t.cols)
             n_quantized = quantized_layers(local, kept) if t.layers else here
             n_fp8 = n_quantized - quantized_layers(local, fp8) if fp8 and t.layers else 0
+        at = tuple(i for i in t.layers if i in layers)
         if n_fp8:
             n_quantized -= n_fp8
-            yield TensorBytes(t.role, n_fp8 * (elements + 8 * experts), True, elements * n_fp8)
+            yield TensorBytes(t.role, n_fp8 * (elements + 8 * experts), True, elements * n_fp8, at, n_fp8)
         if n_quantized:
+            each = 0
             if quant.kind == "mxfp4" and experts > 1:
                 rows, cols = _mxfp4_padded(t.role, rows, cols, rules)
-            size = n_quantized * linear_bytes(quant, rows, cols, experts, group)
-            yield TensorBytes(t.role, size, True, elements * n_quantized)
+                each = _mxfp4_scale_padding(t.role, rows, cols, rules) * experts
+            size = n_quantized * (linear_bytes(quant, rows, cols, experts, group) + each)
+            yield TensorBytes(t.role, size, True, elements * n_quantized, at, n_quantized)
         rest = here - n_quantized - n_fp8
         if rest > 0:
-            yield TensorBytes(t.role, rest * elements * itemsize, False, elements * rest)
+            yield TensorBytes(t.role, rest * elements * itemsize, False, elements * rest, at, rest)
     if rules.absorbs_mla:
         yield from _absorbed(model, tp, layers, itemsize)
     if rules.rotary_cache:
-        elements = model.context_length * sum(_rotary_widths(model))
+        elements = sum(table.positions * table.width for table in rotary_tables(model))
         yield TensorBytes("rotary_cache", elements * itemsize, False, elements)
 
 
@@ -194,16 +207,26 @@ def _mxfp4_padded(role: str, rows: int, cols: int, rules: WeightRules) -> tuple[
     return round_up(rows, inner), round_up(cols, hidden)
 
 
-def _rotary_widths(model: ModelSpec) -> set[int]:
-    """Rotary widths in use: one table each. Partial rotation is taken as whole (it is a few MB)."""
-    widths = set()
+def _mxfp4_scale_padding(role: str, rows: int, cols: int, rules: WeightRules) -> int:
+    """Bytes that padding adds to one expert's scales, of one byte for 32 inputs."""
+    row_multiple, group_multiple = rules.mxfp4_scale_multiples
+    if not role.startswith("ffn_down"):
+        row_multiple = max(1, row_multiple // 2)
+    groups = ceil_div(cols, MXFP4_GROUP)
+    return round_up(rows, row_multiple) * round_up(groups, group_multiple) - rows * groups
+
+
+def rotary_tables(model: ModelSpec) -> tuple[RotaryTable, ...]:
+    """The model's own, else one of its context for each width. Partial rotation is taken as whole (a few MB)."""
+    if model.rotary:
+        return model.rotary
+    widths: dict[int, int] = {}
     for group in model.layers:
         for m in group.mixers:
-            if isinstance(m, Mla):
-                widths.add(m.qk_rope_head_dim)
-            elif isinstance(m, Attention):
-                widths.add(m.head_dim)
-    return widths
+            width = m.qk_rope_head_dim if isinstance(m, Mla) else m.head_dim if isinstance(m, Attention) else 0
+            if width:
+                widths[width] = min(group.layers[0], widths.get(width, model.n_layers))
+    return tuple(RotaryTable(positions=model.context_length, width=w, first_layer=at) for w, at in widths.items())
 
 
 def _copies_here(t: Tensor, model: ModelSpec, pp: int, stage: int, layers: frozenset[int]) -> int:
@@ -266,4 +289,5 @@ def _absorbed(model: ModelSpec, tp: int, layers: frozenset[int], itemsize: int) 
         for m in group.mixers:
             if isinstance(m, Mla) and n:
                 elements = ceil_div(m.heads, tp) * (m.qk_nope_head_dim + m.v_head_dim) * m.kv_lora_rank * n
-                yield TensorBytes("kv_b_absorbed", elements * itemsize, False, elements)
+                at = tuple(i for i in group.layers if i in layers)
+                yield TensorBytes("kv_b_absorbed", elements * itemsize, False, elements, at, n)

@@ -21,6 +21,10 @@ Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[Any]
 _BLOCKS: Final = {name: (block, n_bytes) for name, block, n_bytes in TYPES.values()}
 _LOW_HIGH: Final = np.array([0, 4], np.uint8)
+E2M1: Final = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+"""The sixteen values of a 4-bit float. OCP MX specification 1.0."""
+FP4_GROUPS: Final = {"mxfp4": 32, "nvfp4": 16}
+"""Inputs that share a scale."""
 AWQ_ORDER: Final = (0, 4, 1, 5, 2, 6, 3, 7)  # column c of eight lies in nibble AWQ_ORDER[c]
 
 
@@ -102,9 +106,21 @@ def _q6_k(b: Bytes) -> Floats:
     return scale[:, :, None] * q.reshape(len(b), 16, 16)
 
 
+def _mxfp4(b: Bytes) -> Floats:
+    """ggml keeps twice each value as an integer, and half the scale; a scale byte of 255 is a number to it."""
+    half_scale = np.exp2(b[:, :1].astype(np.float64) - 128).astype(np.float32)
+    return half_scale * (2 * E2M1).astype(np.int8)[_nibbles(b[:, 1:], 16)].astype(np.float32)
+
+
+def _power_of_two(exponent: Bytes) -> Floats:
+    """E8M0: 2 to the byte less 127; 255 is not a number."""
+    value = np.exp2(exponent.astype(np.float64) - 127).astype(np.float32)
+    return np.where(exponent == 255, np.float32(np.nan), value)
+
+
 BLOCK_DECODERS: Final[dict[str, Callable[[Bytes], Floats]]] = {
     "Q8_0": _q8_0, "Q4_0": _q4_0, "Q4_1": _q4_1, "Q5_0": _q5_0, "Q5_1": _q5_1, "Q4_K": _q4_k, "Q5_K": _q5_k,
-    "Q6_K": _q6_k,
+    "Q6_K": _q6_k, "MXFP4": _mxfp4,
 }  # fmt: skip
 
 
@@ -170,3 +186,28 @@ def apply_scale(weight: Floats, scale: Floats, block: tuple[int, int] | None = N
         raise FormatError(f"fp8: block scales of shape {scale.shape}, expected {expected} for {weight.shape}")
     full = scale.repeat(block[0], axis=0)[: weight.shape[0]].repeat(block[1], axis=1)[:, : weight.shape[1]]
     return weight * full
+
+
+def dequantize_fp4(packed: Ints, scale: Ints, overall: Floats | None = None) -> Floats:
+    """(out, in) from weight_packed (out, in/2) bytes, even inputs in the low nibble, and a scale per group.
+
+    MXFP4: bytes of E8M0, one per 32 inputs. NVFP4: E4M3 (given as float32), one per 16, divided by `overall`.
+    Layouts: compressed-tensors' mxfp4-pack-quantized and nvfp4-pack-quantized.
+    """
+    kind = "mxfp4" if overall is None else "nvfp4"
+    wanted = np.uint8 if overall is None else np.float32
+    if packed.ndim != 2 or scale.ndim != 2 or packed.dtype != np.uint8 or scale.dtype != wanted:
+        raise FormatError(
+            f"{kind}: weight_packed {packed.dtype} {packed.shape} with scales {scale.dtype} {scale.shape}"
+        )
+    rows, width = packed.shape[0], 2 * packed.shape[1]
+    if scale.shape != (rows, width // FP4_GROUPS[kind]) or width % FP4_GROUPS[kind]:
+        raise FormatError(f"{kind}: scales of shape {scale.shape} do not fit a weight of shape {(rows, width)}")
+    values = E2M1[np.stack([packed & 15, packed >> 4], axis=-1)].reshape(rows, -1, FP4_GROUPS[kind])
+    if overall is None:
+        factors = _power_of_two(scale)
+    elif overall.size != 1 or not overall.reshape(()) > 0:
+        raise FormatError("nvfp4: weight_global_scale must be one positive number")
+    else:
+        factors = np.asarray(scale / overall.reshape(()), np.float32)
+    return np.asarray((values * factors[:, :, None]).reshape(rows, width), np.float32)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from planner.render import placement
 from planner.render.artifacts import kubernetes
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.quoting import printable
@@ -35,7 +36,11 @@ def why_no_vllm_chart(plan: Plan) -> str | None:
     if reason is not None:
         return reason
     if plan_launch(plan).command is not None:
-        return "the chart starts `vllm serve` itself and cannot install a plugin or replace an entrypoint before"
+        return "the chart starts `vllm serve` itself and cannot replace an entrypoint before"
+    if plan.request.site is not None and plan.request.site.ca_bundle is not None:
+        return "the chart mounts no certificates of ours; use target kubernetes or helm"
+    if (reason := placement.why_only_hub(plan, "the chart")) is not None:
+        return f"{reason}; use target kubernetes or helm"
     if best.engine.platform not in ("cuda", "rocm"):
         return f"the chart is made for GPUs of NVIDIA and AMD, not for {best.engine.platform}"
     return why_no_plain_name(plan)

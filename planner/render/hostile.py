@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.errors import UsageError
+from planner.render.arguments import is_local, own_path
 from planner.render.quoting import printable
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def refuse_unprintable(plan: Plan) -> None:
-    """Raise UsageError for a NUL, or a name that a command line would read as a flag.
+    """Raise UsageError for a NUL, a name that a command line would read as a flag, or a home that nobody has.
 
     Everything else is quoted, not refused.
     """
@@ -27,6 +28,8 @@ def refuse_unprintable(plan: Plan) -> None:
         "image": engine.image,
         "plugin": engine.plugin,
     }
+    if is_local(model):
+        own_path(model)
     for what, value in named.items():
         if value is None:
             continue

@@ -9,13 +9,12 @@ from __future__ import annotations
 import posixpath
 import re
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from planner.records import dataclass
-from planner.render import names
-from planner.render.arguments import container_model_path, is_local
+from planner.render import names, placement, plugins
+from planner.render.arguments import container_model_path, is_local, own_path
 from planner.render.arguments import ollama as ollama_arguments
 from planner.render.quoting import mount
 from planner.units import GIB, MIB, ceil_div
@@ -29,6 +28,7 @@ FILES_MOUNT = "/etc/planner"
 PROBE_PERIOD_S = 10
 IMAGE_PULL_S = 900
 UNPRIVILEGED_PORT = 1024
+DERIVED_NOTE = "built from the Dockerfile of target image; a cluster pulls it from the registry that it is pushed to."
 _PLAIN_WORD = re.compile(r"[A-Za-z0-9@%+=:,./_-]+")
 _BUILDERS = ("vllm", "tgi", "ollama", "llamacpp")
 _DEFAULT_HEALTH = {"vllm": "/health", "tgi": "/health", "ollama": "/api/version", "llamacpp": "/health"}
@@ -65,6 +65,8 @@ class Launch:
     image_verified: bool
     image_note: str
     fixed_image: bool
+    derived_from: str | None
+    """The stock image that `image` adds a plugin to by the Dockerfile beside; None: `image` is the engine's own."""
     command: tuple[str, ...] | None
     args: tuple[str, ...]
     entry: tuple[str, ...]
@@ -77,6 +79,13 @@ class Launch:
     volumes: tuple[Volume, ...]
     local_model: str | None
     model_mount: str | None
+    weights: placement.Weights | None
+    """What a pod mounts at `model_mount`, where a cluster has the weights at hand."""
+    pull_secret: str | None
+    ca_bundle: str | None
+    """PEM file of the user's machine; a container finds it at `placement.CA_FILE`."""
+    egress_ports: tuple[int, ...]
+    """Ports beside DNS that the server has to reach."""
     devices: tuple[str, ...]
     groups: tuple[str, ...]
     capabilities: tuple[str, ...]
@@ -146,14 +155,15 @@ def why_no_image(plan: Plan) -> str | None:
         return "a container on macOS has no access to the GPU: run Ollama natively (target ollama)"
     if choice.name not in _BUILDERS:
         return f"{choice.name} has its own targets; none of them is this one"
-    if find_image(configuration, resolved) is None:
+    image = find_image(configuration, resolved)
+    if image is None:
         return f"no image of {choice.name} {choice.version} for {choice.platform} is known"
-    return None
+    return plugins.why_no_derived_image(choice, choice.image or image.reference)
 
 
 def why_no_container(plan: Plan) -> str | None:
     """Why this plan cannot run in one container of ours per replica; None when it can."""
-    reason = why_no_image(plan)
+    reason = why_no_image(plan) or placement.why_no_weights(plan)
     if reason is not None:
         return reason
     machine, per_replica = plan.resolved.machine, plan.best.parallelism.devices_per_replica
@@ -167,12 +177,13 @@ def why_no_container(plan: Plan) -> str | None:
 
 def plan_launch(plan: Plan) -> Launch:
     """The `Launch` of the best configuration. `why_no_container(plan)` must be None."""
-    configuration, resolved = plan.best, plan.resolved
+    configuration, resolved, site = placement.placed(plan), plan.resolved, plan.request.site
     image = find_image(configuration, resolved)
     assert image is not None
     choice, limits, model = configuration.engine, configuration.limits, configuration.model
     engine = builder(choice.name)
-    reference = choice.image or image.reference
+    base = placement.mirrored(plan, choice.image or image.reference)
+    reference = placement.mirrored(plan, plugins.derived_reference(choice)) if choice.plugin else base
     port = image.port if image.port >= UNPRIVILEGED_PORT else image.port + 8000
     accelerator, parallel = resolved.machine.accelerator, configuration.parallelism
     per_replica = parallel.devices_per_replica if accelerator else 0
@@ -187,7 +198,7 @@ def plan_launch(plan: Plan) -> Launch:
     volumes = [Volume("weights", image.cache_path)]
     if image.compile_cache_path:
         volumes.append(Volume("compile-cache", image.compile_cache_path))
-    environment = {**image.environment, **engine.environment(configuration, resolved)}
+    environment = {**image.environment, **engine.environment(configuration, resolved), **placement.environment(site)}
     environment.pop("PORT", None)
     variable = _DEVICE_VARIABLE.get(choice.platform)
     if variable:
@@ -197,9 +208,11 @@ def plan_launch(plan: Plan) -> Launch:
         engine=choice.name,
         platform=choice.platform,
         image=reference,
-        image_verified=choice.image_verified or image.verified,
-        image_note=image.note,
+        # nobody can have seen a tag that is built from the Dockerfile beside; its base is named there
+        image_verified=choice.image_verified or image.verified or choice.plugin is not None,
+        image_note=" ".join(filter(None, (DERIVED_NOTE if choice.plugin else "", image.note, _unlisted(resolved)))),
         fixed_image=names.has_fixed_tag(reference),
+        derived_from=base if choice.plugin else None,
         command=command,
         args=args,
         entry=entry,
@@ -209,8 +222,12 @@ def plan_launch(plan: Plan) -> Launch:
         health_path=health,
         served_name=model.served_name,
         volumes=tuple(volumes),
-        local_model=str(Path(model.checkpoint).expanduser()) if is_local(model) else None,
+        local_model=own_path(model) if is_local(model) and not placement.in_cluster(site) else None,
         model_mount=_model_mount(configuration),
+        weights=placement.cluster_weights(plan),
+        pull_secret=site.pull_secret if site else None,
+        ca_bundle=site.ca_bundle if site else None,
+        egress_ports=placement.egress_ports(site),
         devices=image.devices,
         groups=image.groups,
         capabilities=image.capabilities,
@@ -230,10 +247,18 @@ def plan_launch(plan: Plan) -> Launch:
         startup_budget_s=limits.startup_budget_seconds,
         startup_failures=max(1, ceil_div(limits.startup_budget_seconds, PROBE_PERIOD_S)),
         grace_s=limits.termination_grace_seconds,
-        token=_token(configuration),
+        token=_token(configuration) if site is None or site.reaches_hub else "none",
         unconfined="seccomp=unconfined" in image.security_options,
         healthcheck=_healthcheck(choice.name, port, health),
     )
+
+
+def _unlisted(resolved: Resolved) -> str:
+    """What to say of a release whose options nobody has listed."""
+    engine = resolved.engine
+    if engine.flags_file is not None or engine.engine == "ollama":
+        return ""
+    return f"No option list of {engine.engine} {engine.version} is catalogued: its flags are not verified."
 
 
 def _command(
@@ -242,8 +267,7 @@ def _command(
     """(entrypoint to set or None, entrypoint in words, arguments).
 
     An image whose entrypoint is not the engine's launcher (Gaudi's wrapper) gets the launcher; an
-    old vLLM entrypoint (the API server module) takes the model by flag. A plugin that the stock
-    image lacks is installed before the launcher starts.
+    old vLLM entrypoint (the API server module) takes the model by flag.
     """
     choice = configuration.engine
     launcher = _LAUNCHERS[choice.name]
@@ -260,10 +284,6 @@ def _command(
         command = entry = launcher  # the image's entry script splits its arguments at spaces
     if choice.name == "ollama":
         words = words[1:] if entry[-1] == "serve" else words
-    if choice.plugin:
-        install = 'python3 -m pip install --no-cache-dir --quiet "$0" && exec "$@"'
-        command = ("/bin/sh", "-c", install, choice.plugin, *entry)
-        entry = command
     return command, entry, words
 
 

@@ -10,11 +10,12 @@ from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
 from planner.records import dataclass
+from planner.render import placement
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import FILES_MOUNT, PROBE_PERIOD_S, Launch
 from planner.render.templating import static
-from planner.units import MIB
+from planner.units import GIB, MIB
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
@@ -23,6 +24,9 @@ READY_FILE = "/tmp/model-ready"
 DRAIN_S = 10
 """How long a pod that is going away still takes requests: endpoints reach every node within seconds."""
 _PRODUCT_LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name"}
+"""GPU feature discovery's, and the node labeller's of ROCm/k8s-device-plugin."""
+_AMD_MEMORY_LABEL = "amd.com/gpu.vram"
+"""Set by the same labeller on nodes whose GPUs are alike: whole GiB, rounded, as `192G`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,9 @@ class Pod:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
-def pod_of(launch: Launch, *, several: bool, **changes: Any) -> Pod:
-    """The pod of `launch`; one of `several` is drained and kept off the others' nodes."""
-    drain_s = DRAIN_S if several else 0
+def pod_of(launch: Launch, *, several: bool, drains: bool = True, **changes: Any) -> Pod:
+    """The pod of `launch`; one of `several` is kept off the others' nodes. `drains`: a Service leads to it."""
+    drain_s = DRAIN_S if drains else 0
     return Pod(**({"grace_s": launch.grace_s + drain_s, "drain_s": drain_s, "spread": several} | changes))
 
 
@@ -67,6 +71,8 @@ def values(plan: Plan, launch: Launch, pod: Pod, **changes: Any) -> dict[str, An
         "files": start_files(plan),
         "probe_period_s": PROBE_PERIOD_S,
         "ready_file": READY_FILE,
+        "ca_folder": placement.CA_FOLDER,
+        "ca_config_map": placement.CA_CONFIG_MAP,
     } | changes
 
 
@@ -94,12 +100,16 @@ def start_files(plan: Plan) -> dict[str, str]:
 
 
 def node_selector(plan: Plan) -> dict[str, str]:
-    """The vendor's product label, where the catalog knows its value."""
+    """The vendor's product label, where the catalog knows its value; else AMD's label of the memory."""
     accelerator = plan.resolved.machine.accelerator
-    if accelerator is None or accelerator.kubernetes_product_label is None:
+    if accelerator is None:
         return {}
-    key = _PRODUCT_LABELS.get(accelerator.vendor)
-    return {key: accelerator.kubernetes_product_label} if key else {}
+    key, product = _PRODUCT_LABELS.get(accelerator.vendor), accelerator.kubernetes_product_label
+    if key and product:
+        return {key: product}
+    if accelerator.vendor == "amd" and not accelerator.unified_memory:
+        return {_AMD_MEMORY_LABEL: f"{round(accelerator.usable_memory_bytes / GIB)}G"}
+    return {}
 
 
 def min_gpu_memory_mib(plan: Plan) -> int | None:

@@ -138,6 +138,31 @@ def xml_comment(value: object) -> Quoted:
     return Quoted(printable(str(value)).replace("--", "- -").replace("--", "- -"))
 
 
+_PS_QUOTES = re.compile("['\u2018\u2019\u201a\u201b]")
+"""Characters that PowerShell takes for a single quote."""
+
+
+def ps(value: object) -> Quoted:
+    """A literal string of PowerShell, in which nothing is expanded. Raises UsageError for a line break or a NUL."""
+    text = str(value)
+    if any(char in text for char in "\0\r\n"):
+        raise UsageError(
+            f"{printable(text)[:80]!r} cannot stand in a PowerShell script: it holds a line break or a NUL"
+        )
+    return Quoted("'" + _PS_QUOTES.sub(lambda quote: quote[0] * 2, text) + "'")
+
+
+_DOCKER_WORD = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._:/@=!+-]*", re.ASCII)
+
+
+def docker_word(value: object) -> Quoted:
+    """A word of a Dockerfile that means the same to Docker and to a shell: a reference, a requirement, a path."""
+    text = str(value)
+    if not _DOCKER_WORD.fullmatch(text):
+        raise UsageError(f"{printable(text)[:80]!r} cannot stand in a Dockerfile: it holds more than a plain name does")
+    return Quoted(text)
+
+
 def py(value: object) -> Quoted:
     """A Python literal of None, a number or a string."""
     if value is not None and not isinstance(value, str | int | float):
@@ -217,6 +242,8 @@ FILTERS: dict[str, Callable[..., Quoted]] = {
     "systemd_word": systemd_word,
     "xml": xml,
     "xml_comment": xml_comment,
+    "docker_word": docker_word,
+    "ps": ps,
     "py": py,
     "num": num,
     "comment": comment,

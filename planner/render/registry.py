@@ -36,10 +36,17 @@ class Target:
     always: bool = False
     extra: Callable[[Plan], tuple[str, ...]] | None = None
     """Paths beyond `files` that depend on the plan."""
+    needed: Callable[[Plan], bool] | None = None
+    """Plans whose other files are useless without it: there it is written without being asked for."""
 
     def paths(self, plan: Plan) -> tuple[str, ...]:
         """Every path that it writes for `plan`."""
         return (*self.files, *(self.extra(plan) if self.extra else ()))
+
+    def unasked(self, plan: Plan) -> bool:
+        """True when it is rendered for `plan` without being named."""
+        wanted = self.default or (self.needed is not None and self.needed(plan))
+        return wanted and self.supports(plan) is None
 
     def supports(self, plan: Plan) -> str | None:
         """None when the target can be rendered for `plan`, else the reason why not."""
@@ -47,11 +54,11 @@ class Target:
 
 
 _MODULES = (
-    *("docker", "compose", "kubernetes", "helm", "ollama"),
+    *("docker", "compose", "kubernetes", "helm", "ollama", "image", "quantize", "preload"),
     *("kustomize", "hpa", "keda", "kserve", "openshift"),
     *("lws", "ray", "production_stack", "llm_d"),
     *("nim", "nim_operator", "endpoints"),
-    *("systemd", "launchd", "llama_server", "ollama_helm"),
+    *("systemd", "launchd", "windows", "llama_server", "ollama_helm"),
     *("lock", "readme", "bench"),
 )
 """In the order of the documentation; those that are always written last."""
@@ -68,7 +75,7 @@ def select(plan: Plan, slugs: Sequence[str] | None = None) -> tuple[Target, ...]
     known = {target.slug: target for target in all_targets()}
     always = [target for target in known.values() if target.always]
     if slugs is None:
-        return (*(t for t in known.values() if t.default and not t.always and t.supports(plan) is None), *always)
+        return (*(t for t in known.values() if not t.always and t.unasked(plan)), *always)
     chosen: dict[str, Target] = {}
     for slug in slugs:
         if slug not in known:

@@ -24,8 +24,10 @@ def figure(number: Figure) -> str:
     return f"{short(number.value)}{unit} ({short(number.low)}–{short(number.high)}, {number.basis})"
 
 
-def latency(times: Percentiles) -> str:
-    """p50 with its band, then p99: "45 ms (30–70, inherited), p99 180"."""
+def latency(times: Percentiles | None) -> str:
+    """p50 with its band, then p99: "45 ms (30–70, inherited), p99 180"; "–" where there is none."""
+    if times is None:
+        return "–"
     return f"{figure(times.p50)}, p99 {short(times.p99.value)}"
 
 

@@ -88,7 +88,7 @@ def print_fit(console: Console, found: Sequence[FitRow], top: int) -> None:
             str(row.tensor_parallel),
             f"{row.context_tokens:,}",
             f"{short(row.ttft_ms)} ms",
-            f"{short(row.itl_ms)} ms",
+            f"{short(row.itl_ms)} ms" if row.itl_ms is not None else "–",
             short(row.output_tokens_per_s),
             "met" if row.meets_slo else "missed",
         )

@@ -33,7 +33,8 @@ def explanation(plan: Plan) -> str:
         p = best.performance
         lines += ["", "Figures (80 % band)"]
         lines.append(f"  TTFT p50 {figure(p.ttft_ms.p50)}, p99 {figure(p.ttft_ms.p99)}")
-        lines.append(f"  ITL p50 {figure(p.itl_ms.p50)}, p99 {figure(p.itl_ms.p99)}")
+        if p.itl_ms is not None:
+            lines.append(f"  ITL p50 {figure(p.itl_ms.p50)}, p99 {figure(p.itl_ms.p99)}")
         lines.append(f"  throughput {figure(p.output_tokens_per_s)}")
     if plan.rejected:
         lines += ["", f"Refused ({len(plan.rejected)})"]

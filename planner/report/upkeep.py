@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from planner.upkeep.check import Audit
+    from planner.upkeep.refresh import Refresh
 
 
 def print_audit(console: Console, audit: Audit) -> None:
@@ -34,3 +35,24 @@ def print_audit(console: Console, audit: Audit) -> None:
         markup=False,
     )
     console.print(f"{len(audit.findings)} findings in {n['entries']} entries", markup=False)
+
+
+def print_refresh(console: Console, found: Refresh, written: bool) -> None:
+    """The diff, then what was refused and why, then remarks and a count."""
+    from rich.text import Text
+
+    for line in found.diff.splitlines():
+        style = "green" if line.startswith("+") else "red" if line.startswith("-") else ""
+        console.print(Text(line, style=style), soft_wrap=True)
+    for refused in found.refused:
+        console.print(Text(f"refused: {refused.proposal.entry}: {'; '.join(refused.proposal.headline)}"))
+        for finding in refused.findings:
+            console.print(Text(f"         {finding.rule}: {finding.message}"))
+    for remark in found.remarks:
+        console.print(Text(f"note: {remark.entry}: {remark.text}"))
+    how = "written" if written else "shown; --write changes the files"
+    console.print(
+        f"{found.asked} entries asked about: {len(found.accepted)} changes {how}, {len(found.refused)} refused, "
+        f"{len(found.remarks)} notes",
+        markup=False,
+    )

@@ -44,6 +44,8 @@ class Catalog:
         self._lists: dict[str, tuple[Spec, ...]] = {}
         self._written: dict[str, tuple[str, ...]] = {}
         self._folded: dict[str, dict[str, str]] = {}
+        self._found: dict[tuple[str, str], Spec] = {}
+        self._hosts: dict[str, tuple[Instance, ...]] = {}
 
     # -- hardware ---------------------------------------------------------------------------------
 
@@ -97,12 +99,16 @@ class Catalog:
         """Every instance with accelerators of that id, by provider and id."""
         from planner.spec.hardware import Instance
 
-        rows = self._connection.execute(
-            "SELECT id, body FROM entry WHERE kind = 'instance' AND json_extract(body, '$.accelerator') = ?"
-            " ORDER BY id",
-            (accelerator,),
-        )
-        return tuple(self._parsed("instance", identifier, body, Instance) for identifier, body in rows)
+        if accelerator not in self._hosts:
+            rows = self._connection.execute(
+                "SELECT id, body FROM entry WHERE kind = 'instance' AND json_extract(body, '$.accelerator') = ?"
+                " ORDER BY id",
+                (accelerator,),
+            )
+            self._hosts[accelerator] = tuple(
+                self._parsed("instance", identifier, body, Instance) for identifier, body in rows
+            )
+        return self._hosts[accelerator]
 
     def instance(self, provider: str, name: str) -> Instance:
         """By provider and instance type. Raises UnknownNameError."""
@@ -210,6 +216,9 @@ class Catalog:
         return cast("tuple[S, ...]", self._lists[kind])
 
     def _named(self, kind: str, name: str, spec: type[S], shown: str = "") -> S:
+        found = self._found.get((kind, name))
+        if isinstance(found, spec):
+            return found
         row = self._connection.execute(
             "SELECT entry.id, body FROM name JOIN entry ON entry.kind = name.kind AND entry.id = name.id"
             " WHERE name.kind = ? AND folded = ?",
@@ -217,7 +226,8 @@ class Catalog:
         ).fetchone()
         if row is None:
             raise UnknownNameError(shown or kind, name, self.names(kind))
-        return self._parsed(kind, row[0], row[1], spec)
+        self._found[kind, name] = self._parsed(kind, row[0], row[1], spec)
+        return cast("S", self._found[kind, name])
 
     def _parsed(self, kind: str, identifier: str, body: str, spec: type[S]) -> S:
         held = self._cache.get((kind, identifier))

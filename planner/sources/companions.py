@@ -1,4 +1,4 @@
-"""catalog/companions.yaml and catalog/monitoring.yaml: what third-party targets start, rent and show.
+"""catalog/companions.yaml, monitoring.yaml and migration.yaml: what targets start, rent, show and tell clients.
 
 Read once, never on a cold start.
 """
@@ -6,13 +6,16 @@ Read once, never on a cold start.
 from __future__ import annotations
 
 from functools import cache
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from planner.errors import CatalogError
 from planner.spec.base import Spec
-from planner.spec.companion import CompanionImage, Companions, Monitoring, Panel
+from planner.spec.companion import CompanionImage, Companions, EnginePlugin, Monitoring, Panel
 
-_FILE, _MONITORING = "companions.yaml", "monitoring.yaml"
+if TYPE_CHECKING:
+    from planner.spec.migration import MigrationRow
+
+_FILE, _MONITORING, _MIGRATION = "companions.yaml", "monitoring.yaml", "migration.yaml"
 S = TypeVar("S", bound=Spec)
 
 
@@ -49,3 +52,16 @@ def companion_image(name: str) -> CompanionImage:
         if image.id == name:
             return image
     raise CatalogError(f"{_FILE} has no image {name!r}")
+
+
+def engine_plugin(name: str) -> EnginePlugin | None:
+    """The plugin with this id, None when it is not catalogued. Raises CatalogError when the file is damaged."""
+    return next((plugin for plugin in companions().plugins if plugin.id == name), None)
+
+
+@cache
+def migration_rows() -> tuple[MigrationRow, ...]:
+    """What changes for a client from Ollama to vLLM. Raises CatalogError when the file is damaged."""
+    from planner.spec.migration import Migration
+
+    return _read(_MIGRATION, Migration).rows

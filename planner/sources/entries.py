@@ -45,13 +45,15 @@ def entries(hardware: Path, catalog: Path) -> Iterator[Entry]:
                 yield Entry(path, kind, path.stem, {}, None, str(error))
                 continue
             yield from (parsed(path, kind, row) for row in rows)
+    from planner.sources.model_entries import expanded
+
     for path in sorted((catalog / "models").glob("*.yaml")):
         try:
             rows = list(_list(read_yaml(path), "models", path))
         except CatalogError as error:
             yield Entry(path, "model", path.stem, {}, None, str(error))
             continue
-        yield from (parsed(path, "model", plain(row)) for row in rows)
+        yield from (parsed(path, "model", plain(one)) for row in rows for one in expanded(row))
     for path in sorted(catalog.glob("*.yaml")):
         try:
             document = read_yaml(path)

@@ -10,14 +10,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from planner.errors import FormatError, UnknownNameError
-from planner.sources.hf import deepseek, dense, gemma, hybrid, moe, quantization, special, vision
+from planner.sources.hf import (
+    classic,
+    deepseek,
+    dense,
+    gemma,
+    hybrid,
+    moe,
+    quantization,
+    rotary,
+    shared_moe,
+    special,
+    vision,
+)
 from planner.sources.hf.common import Config, Decoder, Reader, group_layers
 from planner.spec.base import Provenance
-from planner.spec.model import ModelSpec
+from planner.spec.model import ModelSpec, RopeScaling
 
 READERS: dict[str, Reader] = {
     **dense.READERS,
+    **classic.READERS,
     **moe.READERS,
+    **shared_moe.READERS,
     **gemma.READERS,
     **deepseek.READERS,
     **hybrid.READERS,
@@ -68,6 +82,8 @@ def to_model(c: Config, decoder: Decoder, *, id: str, provenance: Provenance, **
         "context_length": decoder.context_length,
         "layers": group_layers(decoder.layers),
         "blocks": decoder.blocks,
+        "rotary": decoder.rotary or rotary.tables(c, decoder),
+        "rope_scaling": _rope_scaling(c),
         "final_norm_parameters": decoder.final_norm_parameters,
         "embedding_dim": decoder.embedding_dim,
         "lm_head_bias": decoder.lm_head_bias,
@@ -82,6 +98,28 @@ def to_model(c: Config, decoder: Decoder, *, id: str, provenance: Provenance, **
         "provenance": provenance,
     }
     return ModelSpec.model_validate({**fields, **overrides})
+
+
+_STRETCH_KEYS = (
+    "factor", "low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "mscale", "mscale_all_dim",
+    "attention_factor",
+)  # fmt: skip
+
+
+def _rope_scaling(c: Config) -> RopeScaling | None:
+    """`rope_scaling` or `rope_parameters`, of the text part; None for positions as trained."""
+    for table in (c, c.sub("text_config")):
+        for name in ("rope_parameters", "rope_scaling"):
+            given = table.data.get(name)
+            if isinstance(given, Mapping) and isinstance(given.get("full_attention"), Mapping):
+                given = given["full_attention"]
+            kind = (given.get("rope_type") or given.get("type")) if isinstance(given, Mapping) else None
+            if isinstance(given, Mapping) and isinstance(kind, str) and kind != "default":
+                numbers = {key: given[key] for key in _STRETCH_KEYS if type(given.get(key)) in (int, float)}
+                original = given.get("original_max_position_embeddings")
+                length = original if type(original) is int and 0 < original < 1 << 48 else None
+                return RopeScaling.model_validate({"kind": kind, "original_context_length": length, **numbers})
+    return None
 
 
 def _dtype(c: Config) -> str:

@@ -62,7 +62,16 @@ def resolve(catalog: Catalog, name: str, base: Resolve, *, offline: bool = False
         return _without_network(catalog, repo, revision, kind, base, str(error))
     except NetworkError as error:
         return _without_network(catalog, repo, revision, kind, base, str(error))
-    return _model(catalog, facts, base), _said(facts, kind)
+    return _with_search(catalog, _model(catalog, facts, base), facts), _said(facts, kind)
+
+
+def _with_search(catalog: Catalog, model: ModelSpec, facts: dict[str, Any]) -> ModelSpec:
+    """`model` with the ready quantized checkpoints that its own Hub lists; a Hub that does not say changes nothing."""
+    if "config" not in facts or model.quantization not in ("bf16", "fp16", "fp32"):
+        return model
+    from planner.sources.hub_search import remembered_checkpoints
+
+    return model.model_copy(update={"checkpoints": (*model.checkpoints, *remembered_checkpoints(catalog, facts))})
 
 
 def _said(facts: dict[str, Any], kind: str | None) -> str:
@@ -82,6 +91,12 @@ def _token() -> str | None:
     return get_token()
 
 
+def authorization() -> dict[str, str]:
+    """The header that carries the user's token, where there is one."""
+    token = _token()
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
 def _refusal(repo: str, status: int) -> str:
     page = f"{endpoint()}/{repo}"
     if not _token():
@@ -93,15 +108,21 @@ def _refusal(repo: str, status: int) -> str:
 def _without_network(
     catalog: Catalog, repo: str, revision: str | None, kind: str | None, base: Resolve, why: str
 ) -> tuple[ModelSpec, str | None]:
-    """A commit seen before, else the catalog's model of the same short name."""
+    """A commit seen before, else what the catalog knows: the very checkpoint, or the model of the same short name."""
     commit = cached.recall("hub-revision", endpoint(), repo, revision or "main")
     facts = cached.recall("hub-repo", endpoint(), repo, str(commit or revision), kind or "")
     if isinstance(facts, dict):
-        return _model(catalog, facts, base), f"{_said(facts, kind)}, as remembered ({why})"
+        model = _with_search(catalog, _model(catalog, facts, base), facts)
+        return model, f"{_said(facts, kind)}, as remembered ({why})"
     short = repo.partition("/")[2]
     try:
         model = catalog.model(short)
     except UnknownNameError as error:
+        from planner.sources.published import from_checkpoint
+
+        known = from_checkpoint(catalog, repo, kind)
+        if known is not None:
+            return known
         hint = f"it is not in the catalog, and the Hub was not asked ({why})"
         raise UnknownNameError("model", repo, error.suggestions or catalog.names("model"), hint) from None
     return model, f"{repo} planned as the catalog's {model.id}, which has the same name: the Hub was not asked ({why})"
@@ -185,8 +206,7 @@ class CommitFiles:
 
     def __init__(self, repo: str, commit: str, sizes: dict[str, int | None]) -> None:
         self.repo, self.commit, self.sizes = repo, commit, sizes
-        token = _token()
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = authorization()
 
     def url(self, name: str) -> str:
         from huggingface_hub import hf_hub_url

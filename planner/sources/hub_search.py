@@ -6,20 +6,25 @@ downloads. A repository is offered only after its own config (or file list, for 
 
 from __future__ import annotations
 
+import json
 import re
+import urllib.parse
 from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
-from planner.sources import hub, network
+from planner.records import dataclass
+from planner.sources import cached, hub, network
 from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance
 from planner.spec.model import Checkpoint
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
+    from planner.spec.model import ModelSpec
 
 MAX_LISTED: Final = 200
 MAX_OPENED: Final = 12
+MAX_LIST_BYTES: Final = 16 << 20
 _GGUF_NAME: Final = re.compile(r"(?:^|[-._])((?:IQ|Q|TQ)\d[\w]*|F16|BF16|F32|MXFP4\w*)\.gguf$", re.IGNORECASE)
 
 
@@ -31,38 +36,88 @@ def find_checkpoints(catalog: Catalog, base: str, *, limit: int = MAX_OPENED) ->
     """
     if network.offline():
         return ()
-    from huggingface_hub import HfApi
-
-    api = HfApi(endpoint=hub.endpoint())
-    listed: list[Any] = hub.asked(
-        lambda: list(
-            api.list_models(filter=f"base_model:quantized:{base}", sort="downloads", limit=MAX_LISTED, full=True)
-        )
-    )
+    listed = _listed(base)
     found: list[Checkpoint] = []
     seen: set[tuple[str, str]] = set()
     for info in ranked(catalog, base, listed)[: max(1, limit)]:
         try:
-            rows = _opened(catalog, str(info.id))
+            rows = _opened(catalog, info.id)
         except (NetworkError, FormatError, UsageError, UnknownNameError):
             continue
         for row in rows:
-            key = (str(info.id).partition("/")[0], row.quantization)
+            key = (info.id.partition("/")[0], row.quantization)
             if key not in seen:
                 seen.add(key)
                 found.append(row)
     return tuple(found)
 
 
-def ranked(catalog: Catalog, base: str, listed: list[Any]) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One repository of the Hub's answer to a search."""
+
+    id: str
+    downloads: int = 0
+
+
+def _listed(base: str) -> list[Listed]:
+    """Repositories that say they quantize `base`.
+
+    Asked here, for `huggingface_hub` waits 23 s before it gives a failing list up.
+    """
+    query = {"filter": f"base_model:quantized:{base}", "sort": "downloads", "direction": "-1", "limit": str(MAX_LISTED)}
+    url = f"{hub.endpoint()}/api/models?{urllib.parse.urlencode(query)}"
+    raw = network.get(url, headers=hub.authorization(), limit=MAX_LIST_BYTES).body
+    try:
+        rows = json.loads(raw)
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list):
+        raise NetworkError(f"{hub.endpoint()} answered something that is not the Hub's protocol")
+    found = []
+    for row in rows[:MAX_LISTED]:
+        name, downloads = (row.get("id"), row.get("downloads")) if isinstance(row, dict) else (None, None)
+        if isinstance(name, str) and hub.NAME.fullmatch(name):
+            found.append(Listed(name, downloads if isinstance(downloads, int) else 0))
+    return found
+
+
+def remembered_checkpoints(catalog: Catalog, facts: dict[str, Any]) -> tuple[Checkpoint, ...]:
+    """As `find_checkpoints` for the repository of `facts`, asked once per commit; empty without an answer."""
+    key = (hub.endpoint(), facts["repo"], facts["commit"])
+    known = cached.recall("hub-quantized", *key)
+    if isinstance(known, list):
+        return tuple(Checkpoint.model_validate(row) for row in known)
+    try:
+        found = find_checkpoints(catalog, facts["repo"], limit=MAX_OPENED // 2)
+    except (NetworkError, UsageError):
+        return ()
+    if not network.offline():
+        cached.remember("hub-quantized", *key, value=[row.model_dump(mode="json") for row in found])
+    return found
+
+
+def all_checkpoints(catalog: Catalog, model: ModelSpec) -> tuple[Checkpoint, ...]:
+    """What the catalog lists for `model`, and what the Hub has beside it, each once; the Hub's word goes first.
+
+    Offline only the former. Raises RefusedError or NetworkError when the Hub does not answer.
+    """
+    if hub.NAME.fullmatch(model.id) is None:
+        return model.checkpoints
+    found = find_checkpoints(catalog, model.id)
+    seen = {(c.repo, c.quantization) for c in found}
+    return (*found, *(c for c in model.checkpoints if (c.repo, c.quantization) not in seen or c.ollama_tag))
+
+
+def ranked(catalog: Catalog, base: str, listed: list[Listed]) -> list[Listed]:
     """`listed` by trust: the base's publisher, known publishers in order, then downloads."""
     owner = base.partition("/")[0].casefold()
     known = {row["id"].casefold(): i for i, row in enumerate(catalog.document("publishers")["publishers"], start=1)}
 
-    def key(info: Any) -> tuple[int, int, str]:
-        publisher = str(info.id).partition("/")[0].casefold()
+    def key(info: Listed) -> tuple[int, int, str]:
+        publisher = info.id.partition("/")[0].casefold()
         rank = 0 if publisher == owner else known.get(publisher, len(known) + 1)
-        return rank, -int(getattr(info, "downloads", 0) or 0), str(info.id)
+        return rank, -info.downloads, info.id
 
     return sorted(listed, key=key)
 

@@ -6,7 +6,7 @@ knows its shape, `hf_config` the configs. Reading YAML is the catalog's business
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import cast
 
 from planner.errors import CatalogError, PlannerError
@@ -20,6 +20,18 @@ _FIELDS = {
     "dtype", "fp8_roles", "also_quantized",
 }  # fmt: skip
 _OTHER = {"id", "config", "checkpoints", "source", "date", "basis", "note"}
+
+
+def expanded(entry: Mapping[str, object]) -> Iterator[Mapping[str, object]]:
+    """The entry, and one more for each of its `variants`: other weights of the very same shapes.
+
+    A variant has an id of its own, its source, and what differs; aliases and checkpoints are never shared.
+    """
+    variants = cast("list[Mapping[str, object]]", entry.get("variants", []))
+    yield {k: v for k, v in entry.items() if k != "variants"}
+    shared = {k: v for k, v in entry.items() if k not in ("variants", "aliases", "checkpoints", "note", "revision")}
+    for variant in variants:
+        yield {**shared, **variant}
 
 
 def parse_entry(entry: Mapping[str, object]) -> ModelSpec:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Basis = Literal["spec", "measured", "derived", "estimated"]
-FigureBasis = Literal["exact", "measured", "fitted", "inherited", "uncalibrated"]
+FigureBasis = Literal["exact", "measured", "fitted", "inherited", "uncalibrated", "calibrated here"]
 
 
 class Spec(BaseModel):

@@ -18,6 +18,10 @@ class Efficiency(Spec):
     """Accelerators and CPUs whose rows are in the fit; for others of the scope it is inherited."""
     basis: FigureBasis
     coefficients: dict[str, float]
+    most_sequences: float | None = None
+    """Largest batch of one engine among the fitted rows."""
+    longest_tokens: float | None = None
+    """Longest context, answer included, among them."""
     provenance: Provenance
 
 

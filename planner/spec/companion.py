@@ -35,12 +35,27 @@ class EndpointInstance(Spec):
     provenance: Provenance
 
 
+class EnginePlugin(Spec):
+    """A package that a stock engine image lacks. `requirements` are all pinned, the plugin itself first."""
+
+    id: str
+    engine: str
+    requirements: tuple[str, ...]
+    entry_point: str
+    """Its name in the group that the engine loads plugins from; an image without it was built in vain."""
+    platforms: tuple[Platform, ...]
+    """Where the published wheel runs."""
+    note: str = ""
+    provenance: Provenance
+
+
 class Companions(Spec):
     """The file catalog/companions.yaml."""
 
     schema_version: int
     images: tuple[CompanionImage, ...]
     endpoint_instances: tuple[EndpointInstance, ...]
+    plugins: tuple[EnginePlugin, ...] = ()
 
 
 class Query(Spec):

@@ -90,8 +90,12 @@ class Defaults(Spec):
     max_queue: int | None = None
     kv_cache_dtype: str = "auto"
     chunked_prefill: bool = False
+    chunked_prefill_above_tokens: int | None = None
+    """Contexts beyond this are prefilled in chunks all the same."""
     prefix_caching: bool = False
     flash_attention: bool = True
+    async_scheduling: bool | None = None
+    """False where a step is planned only after the last one's tokens are known; None where there is no such choice."""
     cudagraph_max_size: int | None = None
     cudagraph_max_size_sm100: int | None = None
     """The same on compute capability 10.x."""
@@ -164,6 +168,21 @@ class MemoryConstants(Spec):
 
     measured_on: str
     coefficients: dict[str, float]
+    v2_architectures: tuple[str, ...] = ()
+    """Architectures that vLLM's second model runner serves whatever their kind (class names of the model code)."""
+    provenance: Provenance
+
+
+class LoraRules(Spec):
+    """What a release can attach adapters to. Architectures are class names of the model code."""
+
+    unsupported_architectures: tuple[str, ...] = ()
+    embedding_architectures: tuple[str, ...] = ()
+    """Those whose embedding and head take adapters too, and so have buffers as wide as the vocabulary."""
+    max_vocab_size: int | None = None
+    """The head of a larger vocabulary takes no adapter, and the release refuses the model."""
+    ranks: tuple[int, ...] = ()
+    """Values of the rank's option; empty: any."""
     provenance: Provenance
 
 
@@ -197,6 +216,7 @@ class EngineRelease(Spec):
     kv_min_compute_capability: dict[str, float] = {}
     startup: Startup | None = None
     memory: MemoryConstants | None = None
+    lora: LoraRules | None = None
     flags_file: str | None = None
     """JSON beside the release's YAML: every flag of its launcher."""
     health_path: str | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from planner.spec.base import Provenance, Spec
+from planner.spec.local import LocalCorrection
 
 Vendor = Literal["nvidia", "amd", "intel", "apple", "google", "aws"]
 Platform = Literal["cuda", "rocm", "gaudi", "xpu", "metal", "cpu", "tpu", "neuron"]
@@ -102,6 +103,8 @@ class Interconnect(Spec):
     latency_s: float
     max_devices: int | None = None
     """How many devices it can join (a bridge joins two); None: all of a node."""
+    reduces: bool = False
+    """True when its switch adds up what passes through it (NVLink SHARP)."""
     provenance: Provenance
 
 
@@ -156,6 +159,13 @@ class Machine(Spec):
     free_memory_bytes: int | None = None
     """Least free memory on any one device when it was looked at; None when nobody looked."""
     assumptions: tuple[str, ...] = ()
+    corrections: tuple[LocalCorrection, ...] = ()
+    """What this user measured on the device (`planner calibrate`)."""
+
+    @property
+    def device_id(self) -> str:
+        """Catalog id of the accelerator or CPU; `cpu` for one that is not catalogued."""
+        return self.accelerator.id if self.accelerator else self.cpu.id if self.cpu else "cpu"
 
     @property
     def platform(self) -> Platform:

@@ -58,6 +58,8 @@ class SpeedRow(Measured):
     step_tokens: int
     same_lengths: bool = False
     """Closed loops: every answer had `output_tokens` exactly."""
+    warm: bool = False
+    """Closed loops: what all clients sent together at the start is left out of the figure."""
 
     @property
     def lengths(self) -> str:
@@ -70,7 +72,8 @@ class MemoryRow(Measured):
 
     `total_gib` is what the driver reported as the device's total. `what` says how a size is to be read:
     `file` or the `tensors` that a loader counts (GGUF), `device` for one device of a running engine. A
-    `buffers` figure is the sum of the `parts` that the log states for device number `device`.
+    `buffers` figure is the sum of the `parts` that the log states for device number `device`. Where the engine
+    held more than the model's weights (adapters), `logged_weights_gib` are what it said it held.
     """
 
     total_gib: float = 0.0
@@ -91,6 +94,9 @@ class MemoryRow(Measured):
     exact_version: bool = True
     """False where the source names a line (0.9.x) or a date instead of a release."""
     grade: Literal["A", "B"] = "A"
+    logged_weights_gib: float = 0.0
+    text_only: bool = False
+    """The decoder of a model with towers, run without them."""
 
 
 class HeldOut(Spec):

@@ -170,6 +170,36 @@ class Block(Spec):
     role: Literal["vision", "audio", "projector", "mtp", "per_layer_embedding", "position", "buffer", "other"]
     parameters: int
     tokens_per_image: int | None = None
+    split_parameters: int = 0
+    """Those of them that tensor parallelism divides: the matrices of a tower's layers."""
+
+
+class RotaryTable(Spec):
+    """Cosines and sines of rotary embeddings as engines keep them: `positions` rows of `width` numbers.
+
+    `first_layer` is the first to use it; `scaled`: positions stretched by linear scaling, each with its row.
+    """
+
+    positions: int
+    width: int
+    first_layer: int = 0
+    scaled: bool = False
+
+
+class RopeScaling(Spec):
+    """How rotary positions are stretched beyond the length of the training; names and defaults as in config.json."""
+
+    kind: str
+    """linear, llama3, yarn, dynamic, longrope …"""
+    factor: float = 1.0
+    original_context_length: int | None = None
+    low_freq_factor: float | None = None
+    high_freq_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    attention_factor: float | None = None
 
 
 class StoredBytes(Spec):
@@ -231,6 +261,10 @@ class ModelSpec(Spec):
     context_length: int
     layers: tuple[LayerGroup, ...]
     blocks: tuple[Block, ...] = ()
+    rotary: tuple[RotaryTable, ...] = ()
+    """Where it is not one table of `context_length` positions for each head width."""
+    rope_scaling: RopeScaling | None = None
+    """That of the layers that attend to everything, where they differ."""
     final_norm_parameters: int
     embedding_dim: int | None = None
     lm_head_bias: bool = False

@@ -10,6 +10,7 @@ from typing import Literal
 
 from planner.spec.base import FigureBasis, Spec
 from planner.spec.engine import EngineRelease
+from planner.spec.features import Features
 from planner.spec.hardware import Machine
 from planner.spec.model import ModelSpec
 from planner.spec.request import Request
@@ -91,12 +92,24 @@ class Performance(Spec):
     """
 
     ttft_ms: Percentiles
-    itl_ms: Percentiles
+    itl_ms: Percentiles | None
+    """None where every answer is a single token."""
     output_tokens_per_s: Figure
     total_tokens_per_s: Figure
     requests_per_s: Figure
     effective_concurrency: float
     """Mean requests running at once per replica; below the asked concurrency some always queue."""
+    queue_ms: float = 0.0
+    """Mean wait for a place, part of TTFT."""
+    kv_occupancy: float = 0.0
+    kv_occupancy_peak: float = 0.0
+    """Shares of the KV pool in use, mean and most; 0 where slots own their cache."""
+    preemptions_per_request: float = 0.0
+    """How often a request's cache is taken away and computed again."""
+
+    def itl_ms_at(self, percentile: float) -> float:
+        """ITL in ms at `percentile`, to hold against a target: 0 where there is no second token."""
+        return self.itl_ms.at(percentile).value if self.itl_ms else 0.0
 
 
 class Cost(Spec):
@@ -209,6 +222,8 @@ class Configuration(Spec):
     meets_slo: bool | None
     score: float
     reasons: tuple[Reason, ...] = ()
+    features: Features | None = None
+    """What was asked beyond answering, every open name filled in for this engine."""
 
 
 class Rejection(Spec):
@@ -250,6 +265,8 @@ class Resolved(Spec):
     machine_sha256: str
     engine_sha256: str
     calibration_sha256: str | None = None
+    local_calibration_sha256: str | None = None
+    """Of the user's own measurements (`machine.corrections`); None without any."""
 
 
 class Plan(Spec):

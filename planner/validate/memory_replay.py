@@ -16,9 +16,12 @@ from planner.errors import PlannerError
 from planner.estimate.deployment import Deployment
 from planner.estimate.device_weights import device_weights
 from planner.estimate.gguf import gguf_file_bytes, gguf_tensor_types
+from planner.estimate.kvcache import KvPool
 from planner.estimate.layer_split import even_split
 from planner.estimate.memory import ledger
+from planner.estimate.memory_budget import budget_of
 from planner.estimate.memory_layers import shape_of
+from planner.estimate.memory_pool import pool_of
 from planner.spec.gguf import GgufMix, GgufMixRules
 from planner.spec.plan import Parallelism
 from planner.units import GIB, MIB
@@ -77,11 +80,20 @@ def predict(catalog: Catalog, book: Book, row: MemoryRow) -> float:
         return _buffers(d, row) / MIB
     if row.metric == "weights_gib":
         return device_weights(d, 0) / GIB
+    if row.logged_weights_gib and row.metric in ("kv_tokens", "kv_gib"):
+        pool = _pool_beside(d, round(row.logged_weights_gib * GIB))
+        return float(pool.tokens) if row.metric == "kv_tokens" else pool.bytes / GIB
     found = ledger(d)
     if row.metric == "kv_tokens":
         return float(found.kv_cache_tokens)
     item = {"kv_gib": "kv_cache"}.get(row.metric, row.metric.removesuffix("_gib"))
     return found.bytes_of(item) / GIB
+
+
+def _pool_beside(d: Deployment, weights_bytes: int) -> KvPool:
+    """The KV pool on the first device when it holds `weights_bytes` instead of the model's own."""
+    budget = budget_of(d, 0)
+    return pool_of(d, 0, budget.available_bytes + budget.weights_bytes - weights_bytes)
 
 
 def gguf_bytes(catalog: Catalog, row: MemoryRow) -> int:
@@ -116,6 +128,8 @@ def deployment(catalog: Catalog, book: Book, row: MemoryRow) -> Deployment:
         machine = machine.model_copy(update={"accelerator": machine.accelerator.model_copy(update=size)})
     release = _as_run(book.release(row), row)
     model, quantization = catalog.model(row.model), catalog.format(row.quantization)
+    if row.text_only:
+        model = model.model_copy(update={"blocks": (), "modality": "text"})
     layered = row.engine in LAYERED
     layout = Parallelism() if layered else Parallelism(tensor=row.tensor, pipeline=row.pipeline, data=row.data)
     limits: Limits = resolve_limits(

@@ -109,7 +109,7 @@ class Replay:
     calibration: Calibration
     fit: Fit | None = None
     _steps: dict[int, StepModel] = field(default_factory=dict)
-    _flows: dict[tuple[int, int, int, int, bool], Flow] = field(default_factory=dict)
+    _flows: dict[tuple[int, int, int, int, bool, bool], Flow] = field(default_factory=dict)
 
     def step(self, row: SpeedRow) -> StepModel:
         """Step times of the row's deployment."""
@@ -137,7 +137,7 @@ class Replay:
     def flow(self, row: SpeedRow) -> Flow:
         """Steady means of a closed-loop row, worked out once for all its metrics."""
         d = self.book.deployment(row)
-        key = (id(d), row.concurrency, row.input_tokens, row.output_tokens, row.same_lengths)
+        key = (id(d), row.concurrency, row.input_tokens, row.output_tokens, row.same_lengths, row.warm)
         held = self._flows.get(key)
         if held is None:
             load = workload(row)
@@ -148,7 +148,9 @@ class Replay:
 
 def workload(row: SpeedRow) -> Workload:
     """The load that a closed-loop row ran under."""
-    return Workload(row.input_tokens, row.output_tokens, row.concurrency, same_lengths=row.same_lengths)
+    return Workload(
+        row.input_tokens, row.output_tokens, row.concurrency, same_lengths=row.same_lengths, warm=row.warm
+    )  # fmt: skip
 
 
 def batch_figure(

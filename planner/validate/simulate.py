@@ -7,14 +7,17 @@ do not come out again was edited, or made by another calibration. Starts nothing
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from planner.advise.brief import DEFAULT_ITL_MS, DEFAULT_TTFT_MS, PERSONAL_CLASSES
+from planner.advise.features import extras_of
 from planner.advise.support import kernel_for
-from planner.errors import CheckFailedError
-from planner.estimate.deployment import Deployment, Workload
+from planner.errors import CheckFailedError, UsageError
+from planner.estimate.capacity import Capacity, Targets, highest_rate, most_users
+from planner.estimate.deployment import Deployment, Workload, workload_of
 from planner.estimate.memory import ledger
+from planner.estimate.schedulers.traffic import longest_request
 from planner.estimate.serving import serve
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
@@ -63,9 +66,52 @@ def simulate(plan: Plan, catalog: Catalog) -> tuple[Check, ...]:
         _context(situation),
         _admission(situation),
         _target("TTFT", now.ttft_ms.at(situation.percentile).value, situation.ttft_ms, situation, plan, now),
-        _target("ITL", now.itl_ms.at(situation.percentile).value, situation.itl_ms, situation, plan, now),
+        _target("ITL", now.itl_ms_at(situation.percentile), situation.itl_ms, situation, plan, now),
+        guarded("capacity", lambda: _capacity(situation, catalog)),
         guarded("load doubled", lambda: _doubled(situation, catalog)),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a plan does under a load, and how much more it bears within its targets."""
+
+    subject: str
+    workload: Workload
+    targets: Targets
+    performance: Performance
+    users: Capacity
+    """Most clients of a closed loop."""
+    rate: Capacity
+    """Highest rate of random arrivals, requests/s."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data: what `-o json` prints."""
+        return {
+            "subject": self.subject, "workload": asdict(self.workload), "targets": asdict(self.targets),
+            "performance": self.performance.model_dump(mode="json"),
+            "capacity": {
+                "users": self.users.load, "users_broken_by": self.users.breaks, "requests_per_s": self.rate.load,
+                "rate_broken_by": self.rate.breaks,
+            },
+        }  # fmt: skip
+
+
+def simulation(plan: Plan, catalog: Catalog, duration_s: float | None = None) -> Simulation:
+    """`plan`'s deployment under the load of its request. Raises UsageError where a request exceeds the context."""
+    s = situation_of(plan, catalog)
+    longest, limit = longest_request(s.workload), s.deployment.limits.max_model_len
+    if longest > limit:
+        raise UsageError(f"input + output are up to {longest:,} tokens, and this plan's limit is {limit:,}")
+    if s.workload.arrival == "poisson" and s.workload.request_rate is None:
+        raise UsageError("arrival poisson needs --request-rate (requests per second)")
+    found = serve(
+        s.deployment, s.workload, catalog.calibration, s.memory.kv_cache_tokens,
+        gpu_layers=s.memory.offloaded_layers, duration_s=duration_s,
+    )  # fmt: skip
+    best = plan.best
+    subject = f"{best.engine.name} {best.engine.version} serving {best.model.checkpoint} on {best.hardware.label}"
+    return Simulation(subject, s.workload, Targets(s.ttft_ms, s.itl_ms, s.percentile), found, *capacities(s, catalog))
 
 
 def situation_of(plan: Plan, catalog: Catalog) -> Situation:
@@ -90,17 +136,52 @@ def situation_of(plan: Plan, catalog: Catalog) -> Situation:
         limits=best.limits,
         native_compute=kernel[1],
         checkpoint=fitting[0] if fitting else None,
+        extras=extras_of(catalog, best.features) if best.features is not None else None,
     )
     personal = resolved.machine.device_class in PERSONAL_CLASSES
     concurrency = request.concurrency or (1 if personal else 32)
     return Situation(
         deployment,
-        Workload(request.input_tokens, request.output_tokens, concurrency, request.arrival, request.request_rate),
+        workload_of(request, concurrency),
         ledger(deployment),
         DEFAULT_TTFT_MS if request.ttft_ms is None else request.ttft_ms,
         DEFAULT_ITL_MS if request.itl_ms is None else request.itl_ms,
         request.slo_percentile,
     )
+
+
+def capacities(s: Situation, catalog: Catalog) -> tuple[Capacity, Capacity]:
+    """Most users of a closed loop, and the highest rate of random arrivals (requests/s), within the targets."""
+    targets = Targets(s.ttft_ms, s.itl_ms, s.percentile)
+    pool, layers = s.memory.kv_cache_tokens, s.memory.offloaded_layers
+
+    def served(load: Workload) -> Performance:
+        return serve(s.deployment, load, catalog.calibration, pool, gpu_layers=layers)
+
+    users = most_users(served, s.workload, targets)
+    # No rate above what a full house is served at can be kept up.
+    slots = s.engines * s.deployment.limits.max_num_seqs
+    full = served(replace(s.workload, arrival="closed_loop", concurrency=slots, request_rate=None))
+    return users, highest_rate(served, s.workload, targets, full.requests_per_s.value)
+
+
+def _capacity(s: Situation, catalog: Catalog) -> Check:
+    """The most load within the targets, asked for or default. A finding; it fails nothing."""
+    users, rate = capacities(s, catalog)
+    figures: dict[str, float | str | None] = {
+        "most_users": users.load, "users_broken_by": users.breaks, "highest_requests_per_s": rate.load,
+        "rate_broken_by": rate.breaks, "ttft_target_ms": s.ttft_ms, "itl_target_ms": s.itl_ms,
+        "percentile": s.percentile,
+    }  # fmt: skip
+    if users.performance is not None:
+        figures["output_tokens_per_s_at_most_users"] = users.performance.output_tokens_per_s.value
+    targets = f"TTFT {s.ttft_ms:g} ms and ITL {s.itl_ms:g} ms at p{s.percentile:g}"
+    told = f"holds up to {users.load:,.0f} users ({_then(users)}) or {rate.load:.3g} requests/s ({_then(rate)})"
+    return passed("capacity", f"{told} within {targets}", **figures)
+
+
+def _then(found: Capacity) -> str:
+    return f"then {found.breaks} breaks" if found.breaks else "and nothing breaks"
 
 
 def _scaled(workload: Workload, factor: float) -> Workload:
@@ -181,6 +262,8 @@ def _target(name: str, value_ms: float, target_ms: float, s: Situation, plan: Pl
     A default that is missed is nobody's requirement: it is told, and neither passed nor failed.
     """
     spread = now.ttft_ms if name == "TTFT" else now.itl_ms
+    if spread is None:
+        return skipped(f"{name} target", "answers of one token have no second one to wait for")
     asked = (plan.request.ttft_ms if name == "TTFT" else plan.request.itl_ms) is not None
     band, headroom = spread.at(s.percentile), 1 - value_ms / target_ms
     figures: dict[str, float] = {
@@ -215,7 +298,7 @@ def _doubled(s: Situation, catalog: Catalog) -> Check:
     length = s.workload.input_tokens + s.workload.output_tokens
     tests: dict[str, Callable[[float], bool]] = {
         "TTFT": lambda f: at(f).ttft_ms.at(s.percentile).value <= s.ttft_ms,
-        "ITL": lambda f: at(f).itl_ms.at(s.percentile).value <= s.itl_ms,
+        "ITL": lambda f: at(f).itl_ms_at(s.percentile) <= s.itl_ms,
         "slots": lambda f: share(f) <= s.deployment.limits.max_num_seqs,
         "KV cache": lambda f: share(f) * length <= s.memory.kv_cache_tokens,
     }
@@ -224,7 +307,7 @@ def _doubled(s: Situation, catalog: Catalog) -> Check:
     figures: dict[str, float | None] = {f"breaks_at_load_{k.replace(' ', '_')}": v for k, v in breaking.items()}
     figures |= {
         "ttft_ms_at_double": two.ttft_ms.at(s.percentile).value,
-        "itl_ms_at_double": two.itl_ms.at(s.percentile).value,
+        "itl_ms_at_double": two.itl_ms_at(s.percentile),
         "output_tokens_per_s_at_double": two.output_tokens_per_s.value,
     }
     order = sorted((load, name) for name, load in breaking.items() if load is not None)

@@ -18,6 +18,8 @@ from planner.units import ceil_div
 from planner.validate.verdict import Check, failed, guarded, judged, passed, skipped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from planner.sources.catalog import Catalog
     from planner.spec.plan import Plan
     from planner.validate.bench import Bench
@@ -25,34 +27,41 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference of two logits that count as equal, as a share of the largest logit."""
 MAX_STEPS = 20_000
+N_QUESTIONS = 5
+"""How many questions the smoke model is asked."""
 PROBE_LOAD = (64, 8)
 """Input and output tokens of the load over HTTP."""
 
 
-def smoke(plan: Plan, catalog: Catalog) -> tuple[Check, ...]:
-    """All checks on the twin of `plan`'s model, or on the user's own checkpoint.
+def smoke(plan: Plan, catalog: Catalog, checkpoint: Path | None = None) -> tuple[Check, ...]:
+    """All checks on the twin of `plan`'s model, or on the user's own `checkpoint`.
 
     One skipped check when the engine has no such architecture, a failed one when the checkpoint is damaged.
     """
     from planner.validate.bench import make_bench
 
     try:
-        bench = make_bench(plan, catalog)
+        bench = make_bench(plan, catalog, checkpoint)
     except UsageError as error:
+        if checkpoint is not None:  # asked for by name: not something to pass over
+            raise
         return (skipped("twin", " ".join(str(error).split())),)
     except FormatError as error:
         return (failed("checkpoint", " ".join(str(error).split())),)
     named: list[tuple[str, Callable[[Bench], Check]]] = [
-        ("weights to the byte", _weights), ("KV blocks to the byte", _kv_blocks), ("paged = contiguous", _paged),
+        ("weights to the byte", _weights), ("weight format", _format), ("KV blocks to the byte", _kv_blocks),
+        ("paged = contiguous", _paged),
         ("admission", _admission), ("preemption", _preemption), ("alone = under load", _under_load),
         ("context limit", _context),
     ]  # fmt: skip
     if bench.sharded is not None:
-        named.insert(2, ("tensor parallel", _tensor_parallel))
+        named.insert(3, ("tensor parallel", _tensor_parallel))
     twin = bench.twin
     made = passed("twin", twin.summary, layers=twin.spec.n_layers, max_num_seqs=twin.max_num_seqs)
+    if bench.stored is None:
+        del named[1]
     checks = [guarded(name, partial(check, bench)) for name, check in named]
-    return (made, *checks, *_over_http(bench, plan))
+    return (made, *checks, *_over_http(bench, plan), guarded("answer", _answer))
 
 
 def _weights(b: Bench) -> Check:
@@ -63,6 +72,15 @@ def _weights(b: Bench) -> Check:
         on_rank = sum(array.nbytes for array in b.sharded.ranks[0].arrays())
         rows.append((f"rank 0 of {tensor}", on_rank, weight_bytes(spec, b.fp32, tp=tensor, rules=PLAIN)))
     return _to_the_byte("weights to the byte", rows)
+
+
+def _format(b: Bench) -> Check:
+    """The twin's files in the plan's weight format, as the engine read them, against the ledger's formula for it."""
+    assert b.stored is not None
+    form, name = b.stored.form, "weight format"
+    if b.stored.why:
+        return skipped(name, f"{b.stored.why}; the twin's weights are {form}")
+    return _to_the_byte(name, [(f"the twin's files in {form}", b.stored.bytes, b.stored.planned)])
 
 
 def _kv_blocks(b: Bench) -> Check:
@@ -200,6 +218,29 @@ def _context(b: Bench) -> Check:
             "the longest prompt got no token",
         )
     return failed("context limit", f"{b.context_tokens} prompt tokens and one more were accepted")
+
+
+def _answer() -> Check:
+    """The shipped smoke model, asked over HTTP: a twin's weights are noise, this one's answers are words."""
+    from planner.engine.engine import Engine
+    from planner.engine.load import load
+    from planner.engine.model import Model
+    from planner.engine.scheduler import Limits
+    from planner.engine.server import ApiServer
+    from planner.engine.smoke_model import FOLDER, golden_answers
+    from planner.validate.probe.http import Client
+
+    found, golden = load(FOLDER), golden_answers()
+    engine = Engine(Model(found.config, found.weights), found.tokenizer, Limits(found.config.max_position))
+    heard = {}
+    with ApiServer(engine, "smoke", found.template) as server:
+        client = Client(server.url, timeout_s=20)
+        for question in list(golden)[:N_QUESTIONS]:
+            body = {"model": "smoke", "temperature": 0, "messages": [{"role": "user", "content": question}]}
+            heard[question] = str(client.post("/v1/chat/completions", body).json["choices"][0]["message"]["content"])
+    wrong = [f"{q!r} → {a!r}, not {golden[q]!r}" for q, a in heard.items() if a != golden[q]]
+    told = "; ".join(f"{question} → {answer}" for question, answer in list(heard.items())[-2:])
+    return judged("answer", not wrong, told, "; ".join(wrong), questions=len(heard), as_trained=len(heard) - len(wrong))
 
 
 def _over_http(b: Bench, plan: Plan) -> tuple[Check, ...]:

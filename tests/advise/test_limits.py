@@ -77,6 +77,13 @@ def test_what_the_plan_fixes_bends_the_defaults(asked: dict[str, Any], tokens: i
     assert (found.max_num_batched_tokens, found.max_num_seqs) == (tokens, seqs)
 
 
+@pytest.mark.parametrize(("context", "tokens"), [(1024, 2048), (8192, 8192), (32768, 32768), (131072, 2048)])
+def test_an_engine_without_chunks_takes_a_prompt_whole_up_to_its_limit(context: int, tokens: int) -> None:
+    """vLLM 0.7: 2,048 tokens or the context, and chunks of 2,048 beyond 32k."""
+    found = limits("vllm-0.7.3", "1xA100", context_tokens=context)
+    assert (found.max_num_batched_tokens, found.max_num_seqs) == (tokens, 256)
+
+
 def test_context_is_capped_by_the_model() -> None:
     assert limits("vllm-0.33.0", "1xH100-SXM").max_model_len == 131072
     assert limits("vllm-0.33.0", "1xH100-SXM", context_tokens=1 << 20).max_model_len == 131072

@@ -97,6 +97,7 @@ def test_every_choice_has_a_reason_and_every_figure_a_basis() -> None:
     assert {"engine", "quantization", "parallelism", "context"} <= {r.subject for r in rec.best.reasons}
     performance = rec.best.performance
     assert performance is not None
+    assert performance.itl_ms is not None
     for figure in (performance.ttft_ms.p50, performance.itl_ms.p99, performance.output_tokens_per_s):
         assert figure.low <= figure.value <= figure.high
         assert figure.basis in {"fitted", "inherited", "uncalibrated"}

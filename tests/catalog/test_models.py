@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,13 +12,18 @@ import yaml
 from planner.errors import CatalogError
 from planner.estimate.tensors import kept_layers, parameter_count, quantized_layers, tensors
 from planner.resources import folder
-from planner.sources.model_entries import parse_entry
+from planner.sources.model_entries import expanded, parse_entry
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
 
 FILES = sorted((folder("catalog") / "models").glob("*.yaml"))
-ENTRIES = [entry for path in FILES for entry in yaml.safe_load(path.read_text(encoding="utf-8"))["models"]]
+ENTRIES = [
+    entry
+    for path in FILES
+    for written in yaml.safe_load(path.read_text(encoding="utf-8"))["models"]
+    for entry in expanded(written)
+]
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: str(e["id"]))
@@ -34,8 +40,14 @@ def test_most_of_the_catalog_is_exact() -> None:
     assert sum(m.parameters == parameter_count(m) for m in models) > 140
 
 
+def _aliases(entry: Mapping[str, object]) -> list[object]:
+    given = entry.get("aliases", [])
+    assert isinstance(given, list)
+    return given
+
+
 def test_ids_and_aliases_are_unique_ignoring_case() -> None:
-    names = Counter(str(n).casefold() for e in ENTRIES for n in (e["id"], *e.get("aliases", [])))
+    names = Counter(str(n).casefold() for e in ENTRIES for n in (e["id"], *_aliases(e)))
     assert [n for n, times in names.items() if times > 1] == []
 
 

@@ -72,6 +72,10 @@ CASES: dict[str, dict[str, Any]] = {
     "deepseek-v2-grouped": DEEPSEEK
     | {"q_lora_rank": None, "topk_method": "group_limited_greedy", "n_group": 4, "topk_group": 2,
        "rope_scaling": YARN | {"type": "yarn", "mscale": 0.707, "mscale_all_dim": 0.9}},
+    "deepseek-v3": DEEPSEEK
+    | {"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "norm_topk_prob": True,
+       "topk_method": "noaux_tc", "scoring_func": "sigmoid", "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3,
+       "rope_scaling": YARN | {"type": "yarn", "mscale": 1.0, "mscale_all_dim": 1.0}},
 }  # fmt: skip
 
 

@@ -57,6 +57,21 @@ def test_a_device_with_rows_is_fitted_and_its_sister_inherits_a_wider_band(catal
     assert bands["h100-pcie"][0] < bands["h100-sxm"][0] < 1 < bands["h100-sxm"][1] < bands["h100-pcie"][1]
 
 
+def test_a_load_far_beyond_the_measured_ones_is_said_to_be_extrapolated(catalog: Catalog, deployed: Any) -> None:
+    machine = deployed("meta-llama/Llama-3.1-8B", "h200-sxm").machine
+    fit = efficiency(catalog.calibration, "vllm", machine)
+    most, longest = fit.most_sequences, fit.longest_tokens
+    assert most is not None
+    assert longest is not None
+    assert fit.reaching(most, longest) is fit
+    for load in ((3.0 * most, 2000.0), (8.0, 3.0 * longest)):
+        far = fit.reaching(*load)
+        assert far.basis == "inherited"
+        assert far.values == fit.values
+        near, wide = (band(catalog.calibration, "ttft", "vllm", machine, f) for f in (fit, far))
+        assert wide[0] < near[0] < near[1] < wide[1]
+
+
 @pytest.mark.parametrize(
     ("engine", "device", "relative", "scope"),
     [

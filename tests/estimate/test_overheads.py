@@ -39,6 +39,39 @@ def vllm_overheads(
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "kind", "gib"),
+    [
+        ("openai/gpt-oss-20b", {"fused_experts": True}, 2.917),  # no workspace beside the sampler
+        ("openai/gpt-oss-120b", {"fused_experts": True}, 2.916),
+        ("deepseek-ai/DeepSeek-V2-Lite", {"second_runner": True}, 1.659),  # its first layer runs before the experts
+        ("Qwen/Qwen3-30B-A3B", {}, 3.206),
+    ],
+)
+def test_activation_peak_of_experts_is_that_of_the_log(
+    catalog: Catalog, model: str, kind: dict[str, bool], gib: float
+) -> None:
+    """vLLM 0.26 on one H200, 16,384 tokens and 1,024 sequences."""
+    spec = catalog.model(model)
+    found = vllm.overheads(
+        spec,
+        coefficients(catalog, "vllm", "0.26"),
+        tp=1,
+        ep=1,
+        layers=spec.n_layers,
+        last_stage=True,
+        world=1,
+        max_num_batched_tokens=16384,
+        max_num_seqs=1024,
+        max_model_len=20480,
+        graph_max_size=512,
+        hybrid=False,
+        multimodal=False,
+        **kind,
+    )
+    assert found.activation_bytes / GIB == pytest.approx(gib, rel=0.07)
+
+
 @pytest.mark.parametrize("largest", [1, 3, 4, 8, 100, 255, 256, 271, 272, 512])
 def test_capture_sizes_count_the_list_that_vllm_builds(largest: int) -> None:
     sizes = [s for s in (1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, 16)) if s <= largest]

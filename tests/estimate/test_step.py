@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from planner.estimate.deployment import Deployment
 from planner.estimate.shapes import shapes
-from planner.estimate.step import StepModel, peaks
+from planner.estimate.step import MICRO_BATCH_TOKENS, OFFLOAD_TOKENS, StepModel, host_of, peaks
 from planner.estimate.tensors import active_parameters
 from planner.sources.catalog import Catalog
 from planner.spec.calibration import Calibration
@@ -101,6 +102,89 @@ def test_layers_left_on_the_host_slow_decoding_down_step_by_step(catalog: Catalo
     times = [steps(d, catalog, gpu_layers=n).decode_s(1.0, 500.0) for n in (33, 32, 20, 8, 0)]
     assert times == sorted(times)
     assert times[-1] > 4 * times[0]
+
+
+@pytest.mark.parametrize("layers", [33, 24, 8])
+def test_long_prompts_of_layers_on_the_host_are_multiplied_on_the_device(
+    layers: int, catalog: Catalog, deployed: Any
+) -> None:
+    d = deployed(LLAMA_8B, "rtx-4090", "ollama", "gguf:Q4_K_M")
+    split, whole, host = (steps(d, catalog, gpu_layers=n) for n in (layers, 33, 0))
+    few, many = OFFLOAD_TOKENS - 1.0, 2048.0
+    share = layers / 33
+    kept = share * whole.prefill_s(few) + (1.0 - share) * StepModel(
+        d, catalog.calibration, host_of(d.machine)
+    ).prefill_s(few)
+    assert split.prefill_s(few) == pytest.approx(kept)
+    bus = d.machine.pcie.bandwidth_bytes_per_s
+    copied = (1.0 - share) * (many / MICRO_BATCH_TOKENS) * 4.4e9 / bus
+    assert split.prefill_s(many) >= share * whole.prefill_s(many) + copied
+    if layers < 33:
+        assert (
+            whole.prefill_s(many)
+            < split.prefill_s(many)
+            < 0.5
+            * (
+                share * whole.prefill_s(many)
+                + (1.0 - share) * StepModel(d, catalog.calibration, host_of(d.machine)).prefill_s(many)
+            )
+        )
+    assert host.decode_s(1.0, 500.0) > split.decode_s(1.0, 500.0) or layers == 0
+
+
+def test_memory_that_is_one_has_nothing_to_copy(catalog: Catalog, deployed: Any) -> None:
+    d = deployed(LLAMA_8B, "m3-max", "ollama", "gguf:Q4_K_M")
+    share = 20 / 33
+    host = StepModel(d, catalog.calibration, host_of(d.machine)).prefill_s(2048.0)
+    whole = steps(d, catalog, gpu_layers=33).prefill_s(2048.0)
+    assert steps(d, catalog, gpu_layers=20).prefill_s(2048.0) == pytest.approx(share * whole + (1.0 - share) * host)
+
+
+def test_releases_that_plan_a_step_after_the_last_leave_the_device_waiting(catalog: Catalog, deployed: Any) -> None:
+    d = deployed(LLAMA_8B, "h100-sxm")
+    old = next(r for r in catalog.releases("vllm") if r.version.startswith("0.11"))
+    new = next(r for r in catalog.releases("vllm") if r.version.startswith("0.14"))
+    waits = [
+        steps(replace(d, engine=old), catalog).decode_s(b, 500.0)
+        - steps(replace(d, engine=new), catalog).decode_s(b, 500.0)
+        for b in (1.0, 128.0)
+    ]
+    assert 1e-4 < waits[0] < 2e-3
+    assert waits[1] > waits[0] + 127 * 1e-5
+
+
+def test_norms_of_heads_and_between_blocks_are_launches_of_their_own(catalog: Catalog) -> None:
+    counted = {
+        m: shapes(catalog.model(m), catalog.format("bf16"), 1, 1, None, None)
+        for m in (LLAMA_8B, DENSE, "google/gemma-3-12b-it")
+    }
+    per_layer = {m: (s.norms / s.n_layers, s.inner_norms / s.n_layers) for m, s in counted.items()}
+    assert per_layer == {LLAMA_8B: (2, 0), DENSE: (2, 1), "google/gemma-3-12b-it": (4, 1)}
+
+
+def test_blocks_side_by_side_are_reduced_together(catalog: Catalog) -> None:
+    for model, per_layer in (("tiiuae/falcon-180B", 1), (LLAMA_70B, 2)):
+        s = shapes(catalog.model(model), catalog.format("bf16"), 8, 1, None, None)
+        assert s.reductions == per_layer * s.n_layers
+
+
+def test_fp8_kernels_of_hopper_slow_down_beyond_their_smallest_tile(catalog: Catalog, deployed: Any) -> None:
+    step = steps(deployed(LLAMA_70B, "h200-sxm", quantization="fp8"), catalog)
+    gains = [step.decode_s(b + 1.0, 500.0) / step.decode_s(b, 500.0) for b in (15.0, 16.0, 17.0)]
+    assert gains[1] > 1.08
+    assert max(gains[0], gains[2]) < 1.02
+    other = steps(deployed(LLAMA_70B, "l40s", quantization="fp8", tp=4), catalog)
+    assert other.decode_s(17.0, 500.0) < 1.02 * other.decode_s(16.0, 500.0)
+
+
+@pytest.mark.parametrize("device", ["rtx-4090", "rtx-3090", "a100-sxm4-80gb", "l40s"])
+def test_one_stream_of_4_bit_weights_is_bound_by_memory(device: str, catalog: Catalog, deployed: Any) -> None:
+    d = deployed(LLAMA_8B, device, quantization="awq")
+    s = shapes(d.model, d.quantization, 1, 1, None, None)
+    packed, wide = steps(d, catalog), steps(deployed(LLAMA_8B, device), catalog)
+    read = (s.quantized.bytes + s.plain.bytes + s.head.bytes) / peaks(d.machine).bytes_per_s
+    assert 0.42 < read / packed.decode_s(1.0, 1.0) < 0.9
+    assert wide.decode_s(1.0, 100.0) > 1.9 * packed.decode_s(1.0, 100.0)
 
 
 def test_a_narrow_cache_and_a_sliding_window_make_long_contexts_cheaper(catalog: Catalog, deployed: Any) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 # (model, format, options, GiB that vLLM logged, source). Left out, off by more: Gemma-3-27B at TP 4 (+1.8 %),
-# Llama-3.1-405B-FP8 at TP 8 (-1.7 %), Qwen2.5-VL-3B (-2.2 %), bitsandbytes (+3 to +5 %), Unsloth runs (LoRA loaded).
+# Llama-3.1-405B-FP8 at TP 8 (-1.7 %), bitsandbytes (+3 to +5 %), Unsloth runs (LoRA loaded).
 LOGGED: list[tuple[str, str, dict[str, Any], float]] = [
     ("meta-llama/Llama-3.1-8B-Instruct", "bf16", {}, 14.9888),  # vllm#10517
     ("meta-llama/Meta-Llama-3-8B-Instruct", "bf16", {}, 14.9595),  # vLLM 0.4
@@ -29,7 +29,7 @@ LOGGED: list[tuple[str, str, dict[str, Any], float]] = [
     ("Qwen/Qwen2.5-1.5B-Instruct", "bf16", {}, 2.8875),
     ("openai/gpt-oss-20b", "mxfp4", {}, 13.47),
     ("openai/gpt-oss-120b", "mxfp4", {}, 64.38),  # Triton kernels, vllm#33155
-    ("openai/gpt-oss-120b", "mxfp4", {"rules": vllm_rules(80, marlin_mxfp4=True)}, 65.9651),  # vllm#23278
+    ("openai/gpt-oss-120b", "mxfp4", {"rules": vllm_rules(80)}, 65.9651),  # vllm#23278
     ("deepseek-ai/DeepSeek-R1", "fp8-block", {"tp": 8}, 79.41),
     ("meta-llama/Llama-3.2-11B-Vision-Instruct", "bf16", {}, 19.86),  # vllm#12126
 ]

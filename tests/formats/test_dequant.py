@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from planner.errors import FormatError
 from planner.formats.gguf import TYPES
-from planner.formats.quantized import BLOCK_DECODERS, apply_scale, dequantize, dequantize_awq, dequantize_gptq
+from planner.formats.quantized import (
+    BLOCK_DECODERS,
+    apply_scale,
+    dequantize,
+    dequantize_awq,
+    dequantize_fp4,
+    dequantize_gptq,
+)
 
 F = np.float32
 SIZES = {name: (block, n_bytes) for name, block, n_bytes in TYPES.values()}
@@ -71,16 +78,26 @@ def q6_k(raw: bytes, _: str) -> list[float]:
     return out
 
 
+def mxfp4(raw: bytes, _: str) -> list[float]:
+    values = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+    codes = [raw[1 + i % 16] >> (4 if i >= 16 else 0) & 15 for i in range(32)]
+    return [(-1 if c & 8 else 1) * values[c & 7] * 2.0 ** (raw[0] - 127) for c in codes]
+
+
 REFERENCES: dict[str, Callable[[bytes, str], list[float]]] = {
     **dict.fromkeys(("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"), legacy),
     **dict.fromkeys(("Q4_K", "Q5_K"), k_quant),
     "Q6_K": q6_k,
+    "MXFP4": mxfp4,
 }
 
 
 def finite_block(kind: str, seed: int) -> bytes:
     raw = bytearray(np.random.default_rng(seed).integers(0, 256, SIZES[kind][1], dtype=np.uint8).tobytes())
     places = {"Q4_1": (0, 2), "Q5_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}.get(kind, (0,))
+    if kind == "MXFP4":
+        raw[0] = 120 + seed
+        return bytes(raw)
     for n, at in enumerate(places):
         raw[at : at + 2] = np.float16(0.37 * (n + 1) * (-1) ** seed).tobytes()
     return bytes(raw)
@@ -167,3 +184,33 @@ def test_fp8_scales_are_per_tensor_row_or_block() -> None:
         apply_scale(weight, np.ones((2, 2), F), (2, 2))
     with pytest.raises(FormatError, match="does not fit"):
         apply_scale(weight, np.ones((4,), F))
+
+
+@pytest.mark.parametrize("kind", ["mxfp4", "nvfp4"])
+def test_fp4_is_the_scalar_definition(kind: str) -> None:
+    rng = np.random.default_rng(5)
+    group = 32 if kind == "mxfp4" else 16
+    packed = rng.integers(0, 256, (6, 48), dtype=np.uint8)
+    values = (0, 0.5, 1, 1.5, 2, 3, 4, 6)
+    scales: np.ndarray = rng.integers(110, 140, (6, 96 // group), dtype=np.uint8)
+    overall = np.array([3.5], np.float32)
+    if kind == "nvfp4":
+        scales = rng.choice(np.array([0.25, 1.5, 448], np.float32), (6, 96 // group))
+    found = dequantize_fp4(packed, scales, overall if kind == "nvfp4" else None)
+    for row in range(6):
+        for column in range(96):
+            code = int(packed[row, column // 2]) >> 4 * (column % 2) & 15
+            scale = scales[row, column // group]
+            factor = F(2.0 ** (int(scale) - 127)) if kind == "mxfp4" else F(scale / overall[0])
+            assert found[row, column] == F((-1 if code & 8 else 1) * values[code & 7]) * factor
+
+
+def test_fp4_of_wrong_shapes_is_refused() -> None:
+    packed, scales, one = np.zeros((4, 32), np.uint8), np.zeros((4, 2), np.uint8), np.ones(1, np.float32)
+    assert not dequantize_fp4(packed, scales).any()
+    for wrong in (
+        (packed, scales[:, :1], None), (packed[:, :24], scales, None), (packed.astype(np.int32), scales, None),
+        (packed, np.zeros((4, 4), np.float32), 0 * one), (packed, np.zeros((4, 4), np.float32), np.ones(2, np.float32)),
+    ):  # fmt: skip
+        with pytest.raises(FormatError):
+            dequantize_fp4(*wrong)

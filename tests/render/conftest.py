@@ -247,11 +247,10 @@ def build_machine(platform: str, count: int, **changes: Any) -> Machine:
         platform=platform,
         device_class="apple" if platform == "metal" else "datacenter",
         memory_bytes=80 * 10**9,
-        usable_memory_bytes=80 * GIB,
         mem_bandwidth_bytes_per_s=2.039e12,
         bf16_flops_per_s=3.12e14,
         provenance=SOURCE,
-        **(DEVICES[platform] | changes.pop("device", {})),
+        **({"usable_memory_bytes": 80 * GIB} | DEVICES[platform] | changes.pop("device", {})),
     )
     per_node = changes.pop("devices_per_node", max(count, 1))
     return Machine(
@@ -444,6 +443,16 @@ def docker_compose() -> str:
 
 
 @pytest.fixture(scope="session")
+def hadolint() -> str:
+    return _tool("hadolint")
+
+
+@pytest.fixture(scope="session")
+def shellcheck() -> str:
+    return _tool("shellcheck")
+
+
+@pytest.fixture(scope="session")
 def bash() -> str:
     return _tool("bash")
 
@@ -510,13 +519,13 @@ def _strictly(document: dict[str, Any]) -> None:
     """Core objects by Kubernetes' schemas, custom ones by ours, the pods inside by Kubernetes' again."""
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
     if not custom.has_schema(document):
-        for version in ("1.28", "1.34", "1.37"):
+        for version in ("1.28", "1.35", "1.36", "1.37"):
             validator.validate(document, version, strict=True)
         return
     assert custom.problems(document) == ()
     for spec in custom.pods(document):
         wrapped = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": spec}
-        validator.validate(wrapped, "1.34", strict=True)
+        validator.validate(wrapped, "1.37", strict=True)
 
 
 @pytest.fixture(scope="session")

@@ -137,10 +137,11 @@ def test_the_old_api_server_entrypoint_takes_the_model_by_flag(make_plan: Any) -
     assert launch.command is None and launch.args[0] == "--model=meta-llama/Llama-3.1-8B-Instruct"
 
 
-def test_a_plugin_is_installed_before_the_launcher_starts(make_plan: Any) -> None:
+def test_a_plugin_is_in_a_derived_image_and_not_installed_at_every_start(make_plan: Any) -> None:
     launch = plan_launch(make_plan("vllm", "cuda", choice={"plugin": "vllm-gguf-plugin==0.0.5"}))
-    assert launch.command is not None
-    assert launch.command[3:] == ("vllm-gguf-plugin==0.0.5", "vllm", "serve")
+    assert launch.command is None
+    assert launch.image == "vllm-gguf-plugin:0.33.0-0.0.5"
+    assert launch.derived_from == "docker.io/vllm/vllm-openai:v0.33.0"
 
 
 def test_a_local_checkpoint_is_loaded_from_its_mount_without_a_revision(make_plan: Any) -> None:

@@ -56,7 +56,7 @@ def test_the_manifests_leave_the_number_of_replicas_to_the_scaler(make_plan: Any
     assert alone["Deployment"]["spec"]["replicas"] == 1 and "replicas" not in scaled["Deployment"]["spec"]
     assert scaled["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
     assert scaled["Deployment"]["spec"]["strategy"]["type"] == "RollingUpdate"
-    assert "PodDisruptionBudget" in scaled and "PodDisruptionBudget" not in alone
+    assert "topologySpreadConstraints" in scaled["Deployment"]["spec"]["template"]["spec"]
 
 
 def test_the_threshold_is_what_the_first_token_objective_leaves(make_plan: Any) -> None:
@@ -99,8 +99,9 @@ def test_replicas_spread_drain_and_are_disrupted_one_at_a_time(make_plan: Any, o
     assert many["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == spread["labelSelector"]["matchLabels"]
     assert many["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
     wait = int(spec["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    assert spec["terminationGracePeriodSeconds"] == 60 + wait and single["terminationGracePeriodSeconds"] == 60
-    assert "topologySpreadConstraints" not in single and "lifecycle" not in single["containers"][0]
+    assert spec["terminationGracePeriodSeconds"] == single["terminationGracePeriodSeconds"] == 60 + wait
+    assert "topologySpreadConstraints" not in single
+    assert one["PodDisruptionBudget"]["spec"] == many["PodDisruptionBudget"]["spec"]
 
 
 def test_only_the_servers_port_is_open_and_weights_can_be_fetched(any_plan: Plan, objects_of: Any) -> None:

@@ -1,4 +1,4 @@
-"""bench.sh: the words that curl, vLLM and GuideLLM get."""
+"""bench.sh: the words that curl, vLLM, GuideLLM and AIPerf get."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from planner.spec.plan import Plan
 def bench(recorder: Any, plan: Plan, folder: Path, *words: str) -> Any:
     script = folder / "bench.sh"
     script.write_text(render(plan, [])["bench.sh"])
-    for tool in ("vllm", "guidellm"):
+    for tool in ("vllm", "guidellm", "aiperf"):
         recorder.stand_in(tool)
     done = recorder.run(str(script), *words)
     assert done.returncode == 0, done.stderr
@@ -63,14 +63,30 @@ def test_guidellm_gets_the_planned_load(make_plan: Any, recorder: Any, tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("request_", "vllm", "guidellm"),
+    ("request_", "vllm", "guidellm", "aiperf"),
     [
-        ({"request_rate": 2.5}, ["--request-rate", "2.5"], "kind=poisson,rate=2.5"),
-        ({"arrival": "burst"}, ["--request-rate", "inf"], "kind=throughput,max_concurrency=32"),
+        (
+            {"request_rate": 2.5},
+            ["--request-rate", "2.5"],
+            "kind=poisson,rate=2.5",
+            ["--request-rate", "2.5", "--arrival-pattern", "poisson"],
+        ),
+        (
+            {"arrival": "burst"},
+            ["--request-rate", "inf"],
+            "kind=throughput,max_concurrency=32",
+            ["--concurrency", "32", "--request-count", "32"],
+        ),
     ],
 )
 def test_the_arrivals_are_the_planned_ones(
-    make_plan: Any, recorder: Any, tmp_path: Path, request_: dict[str, Any], vllm: list[str], guidellm: str
+    make_plan: Any,
+    recorder: Any,
+    tmp_path: Path,
+    request_: dict[str, Any],
+    vllm: list[str],
+    guidellm: str,
+    aiperf: list[str],
 ) -> None:
     plan = make_plan("vllm", "cuda", request={"concurrency": 32} | request_)
     bench(recorder, plan, tmp_path, "vllm")
@@ -80,6 +96,31 @@ def test_the_arrivals_are_the_planned_ones(
     assert words[at : at + 2] == vllm
     (words,) = recorder.calls("guidellm")
     assert words[words.index("--profile") + 1] == guidellm
+    bench(recorder, plan, tmp_path, "aiperf")
+    (words,) = recorder.calls("aiperf")
+    at = words.index(aiperf[0])
+    assert words[at : at + len(aiperf)] == aiperf
+
+
+@pytest.mark.parametrize(("engine", "instruct"), [("vllm", True), ("vllm", False), ("ollama", True)])
+def test_aiperf_gets_the_planned_load(
+    make_plan: Any, recorder: Any, tmp_path: Path, engine: str, instruct: bool
+) -> None:
+    """Flags are those of aiperf 0.13's config/flags/cli_config.py."""
+    bench(recorder, make_plan(engine, "cuda", spec={"instruct": instruct}), tmp_path, "aiperf")
+    (words,) = recorder.calls("aiperf")
+    assert words[0] == "profile" and "--streaming" in words
+    for flag, value in {
+        "--isl": "1024",
+        "--osl": "256",
+        "--concurrency": "32",
+        "--request-count": "160",
+        "--model": "llama3.1-8b",
+        "--tokenizer": "meta-llama/Llama-3.1-8B-Instruct",
+        "--endpoint-type": "chat" if instruct else "completions",
+    }.items():
+        assert words[words.index(flag) + 1] == value, flag
+    assert ("ignore_eos:true" in words) is (engine == "vllm")
 
 
 def test_without_an_asked_concurrency_the_server_is_filled(make_plan: Any) -> None:

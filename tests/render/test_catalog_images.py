@@ -56,7 +56,7 @@ def test_it_starts_in_every_container_target(make_plan: Any, release: dict[str, 
     assert launch.health_path.startswith("/") and launch.port >= 1024
     files = render(plan)
     assert {"docker-run.sh", "compose.yaml", "helm/values.yaml"} <= set(files)
-    assert ("k8s.yaml" in files) is launch.fixed_image
+    assert launch.fixed_image and "k8s.yaml" in files
     for device in parsed.devices:
         assert device in files["docker-run.sh"] and device in files["compose.yaml"]
 

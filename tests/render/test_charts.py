@@ -76,7 +76,7 @@ def test_llm_d_starts_exactly_the_planned_words(make_plan: Any) -> None:
     [
         ("tgi", "cuda", {}, "plan with engine vllm"),
         ("vllm", "cpu", {}, "made for GPUs"),
-        ("vllm", "cuda", {"choice": {"plugin": "vllm-bnb-plugin"}}, "cannot install a plugin"),
+        ("vllm", "cuda", {"image": {"entrypoint": ("python3", "-m", "server")}}, "cannot replace an entrypoint"),
         ("vllm", "cuda", {"model": {"checkpoint": "a/{{ .Values }}"}}, "no name of a Hugging Face repository"),
         (
             "vllm",

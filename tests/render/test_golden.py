@@ -41,7 +41,20 @@ TARGETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}},
         ("lws", "kserve", "ray"),
     ),
-    "targets-ollama": ({"engine": "ollama", "platform": "cuda"}, ("systemd", "llama-server", "ollama-helm")),
+    "targets-ollama": ({"engine": "ollama", "platform": "cuda"}, ("systemd", "llama-server", "ollama-helm", "windows")),
+    "targets-plugin": (
+        {"engine": "vllm", "platform": "cuda", "choice": {"plugin": "vllm-bnb-plugin"}},
+        ("image", "windows"),
+    ),
+    "targets-made": (
+        {
+            "engine": "vllm",
+            "platform": "cuda",
+            "quantization": "awq",
+            "model": {"checkpoint": "./Llama-3.1-8B-Instruct-awq"},
+        },
+        ("quantize",),
+    ),
     "targets-apple": ({"engine": "ollama", "platform": "metal"}, ("launchd", "llama-server")),
 }
 """Targets that are written when asked for; what is always written is left out."""

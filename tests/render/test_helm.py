@@ -66,7 +66,8 @@ def test_helm_accepts_it_and_so_does_kubernetes(any_plan: Plan, helm: str, tmp_p
     assert {"Deployment", "Service", "PersistentVolumeClaim", "ServiceAccount", "Pod"} <= set(objects)
     validator = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
     for document in objects.values():
-        validator.validate(document, "1.34", strict=True)
+        for version in ("1.35", "1.36", "1.37"):
+            validator.validate(document, version, strict=True)
 
 
 def test_it_says_the_same_as_the_plain_manifests(any_plan: Plan, helm: str, tmp_path: Path) -> None:
@@ -79,13 +80,21 @@ def test_it_says_the_same_as_the_plain_manifests(any_plan: Plan, helm: str, tmp_
     for key in ("replicas", "strategy", "progressDeadlineSeconds"):
         assert ours[key] == theirs[key], key
     ours, theirs = ours["template"]["spec"], theirs["template"]["spec"]
-    for key in ("securityContext", "nodeSelector", "tolerations", "affinity", "terminationGracePeriodSeconds"):
+    keys = ("securityContext", "nodeSelector", "tolerations", "affinity", "terminationGracePeriodSeconds")
+    assert ("topologySpreadConstraints" in ours) is ("topologySpreadConstraints" in theirs)
+    for key in keys:
         assert ours.get(key) == theirs.get(key), key
     ours, theirs = ours["containers"][0], theirs["containers"][0]
     assert sorted(ours.get("args", [])) == sorted(theirs.get("args", []))
     assert {e["name"]: e for e in ours.get("env", [])} == {e["name"]: e for e in theirs.get("env", [])}
-    for key in ("image", "command", "resources", "startupProbe", "livenessProbe", "readinessProbe", "securityContext"):
+    for key in (
+        "image", "command", "resources", "securityContext", "lifecycle",
+        "startupProbe", "livenessProbe", "readinessProbe",
+    ):  # fmt: skip
         assert ours.get(key) == theirs.get(key), key
+    for kind, left_out in (("PodDisruptionBudget", "selector"), ("NetworkPolicy", "podSelector")):
+        ours, theirs = ({k: v for k, v in x[kind]["spec"].items() if k != left_out} for x in (plain, charted))
+        assert ours == theirs, kind
     assert plain["PersistentVolumeClaim"]["spec"] == charted["PersistentVolumeClaim"]["spec"]
     assert plain.get("ConfigMap", {}).get("data") == charted.get("ConfigMap", {}).get("data")
 
@@ -106,6 +115,24 @@ def test_a_value_can_be_changed_and_large_numbers_keep_their_digits(make_plan: A
     args = container(template(helm, place, "--values", str(override)))["args"]
     assert "--max-model-len=10485760" in args and "--enforce-eager" in args
     assert not any("enable-lora" in word for word in args)
+
+
+def test_priority_budget_and_policy_are_switches(make_plan: Any, helm: str, tmp_path: Path) -> None:
+    place = chart(make_plan("vllm", "cuda", replicas=2), tmp_path)
+    plain = template(helm, place)
+    assert "PriorityClass" not in plain and "priorityClassName" not in str(plain)
+    (spread,) = plain["Deployment"]["spec"]["template"]["spec"]["topologySpreadConstraints"]
+    assert spread["labelSelector"] == plain["Deployment"]["spec"]["selector"]
+    off = ("--set", "podDisruptionBudget.enabled=false,networkPolicy.enabled=false,spread=false,drainSeconds=0")
+    made = template(helm, place, *off, "--set", "priorityClass.create=true")
+    assert made["PriorityClass"]["value"] == 100000 and made["PriorityClass"]["preemptionPolicy"] == "Never"
+    spec = made["Deployment"]["spec"]["template"]["spec"]
+    assert spec["priorityClassName"] == made["PriorityClass"]["metadata"]["name"]
+    assert "topologySpreadConstraints" not in spec and "lifecycle" not in spec["containers"][0]
+    assert not {"PodDisruptionBudget", "NetworkPolicy"} & set(made)
+    named = template(helm, place, "--set", "priorityClass.create=true,priorityClass.name=gold")
+    assert "PriorityClass" not in named
+    assert named["Deployment"]["spec"]["template"]["spec"]["priorityClassName"] == "gold"
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_kubernetes_accepts_it(any_plan: Plan) -> None:
     documents = list(yaml.safe_load_all(files["k8s.yaml"]))
     assert len(documents) >= 4
     for document in documents:
-        for version in ("1.28", "1.34"):
+        for version in ("1.28", "1.35", "1.36", "1.37"):
             validator.validate(document, version, strict=True)
         assert "namespace" not in document["metadata"]
 
@@ -98,6 +98,24 @@ def test_without_a_product_label_the_gpu_must_be_large_enough(make_plan: Any) ->
         < int(expression["values"][0])
         < accelerator.usable_memory_bytes / MIB
     )
+
+
+@pytest.mark.parametrize(
+    ("device", "selector"),
+    [
+        ({}, {"amd.com/gpu.product-name": "AMD_Instinct_MI300X_OAM"}),
+        (
+            {"kubernetes_product_label": None, "usable_memory_bytes": 274861129728},
+            {"amd.com/gpu.vram": "256G"},
+        ),
+        ({"kubernetes_product_label": None, "unified_memory": True}, None),
+    ],
+)
+def test_an_amd_node_is_found_by_product_or_by_the_labellers_rounded_memory(
+    make_plan: Any, device: dict[str, Any], selector: dict[str, str] | None
+) -> None:
+    """ROCm/k8s-device-plugin's node labeller writes whole GiB: 192G, 256G."""
+    assert pod(make_plan("vllm", "rocm", machine={"device": device})).get("nodeSelector") == selector
 
 
 @pytest.mark.parametrize("budget", [61, 905, 7200])

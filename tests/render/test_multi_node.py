@@ -145,3 +145,19 @@ def test_hostile_names_arrive_as_they_are(make_plan: Any, objects_of: Any, check
     (application,) = yaml.safe_load(spec["serveConfigV2"])["applications"]
     loading = application["args"]["llm_configs"][0]["model_loading_config"]
     assert loading == {"model_id": served, "model_source": "x" + checkpoint}
+
+
+def test_a_replica_over_nodes_gets_its_group_of_pods_unasked(make_plan: Any) -> None:
+    assert "lws.yaml" in render(make_plan("vllm", "cuda", **TWO_NODES))
+    assert "lws.yaml" not in render(make_plan("vllm", "cuda"))
+
+
+def test_ray_refuses_options_that_its_own_vllm_does_not_know(make_plan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from planner.render.arguments import vllm
+
+    plan, plain = make_plan("vllm", "cuda"), vllm.arguments
+    text = render(plan, ["ray"])["ray.yaml"]
+    assert "options are checked against that release" in text and "ray-llm:2.58.0" in text
+    monkeypatch.setattr(vllm, "arguments", lambda *a: (*plain(*a), "--option-of-a-later-release=1"))
+    with pytest.raises(UsageError, match=r"0\.26\.0: unknown flag --option-of-a-later-release"):
+        render(plan, ["ray"])

@@ -149,15 +149,19 @@ def test_kustomize_builds_the_overlay(
     if kubectl is None:
         pytest.skip("kubectl is not on PATH")
     files = render(make_plan(engine, "cuda", replicas=replicas), ["kustomize"])
-    for path in ("kustomization.yaml", "k8s.yaml"):
+    for path in ("kustomization.yaml", "priorityclass.yaml", "k8s.yaml"):
         (tmp_path / path).write_text(files[path])
     done = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
     built = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
     plain = objects_of(files["k8s.yaml"])
-    assert set(built) == set(plain)
+    priority = objects_of(files["priorityclass.yaml"])["PriorityClass"]
+    assert set(built) == {*plain, "PriorityClass"}
+    assert built["PriorityClass"]["value"] == priority["value"]
+    assert "namespace" not in built.pop("PriorityClass")["metadata"]  # an object of the whole cluster
     assert all(document["metadata"]["namespace"] == "llm" for document in built.values())
     ours, theirs = (x["Deployment"]["spec"]["template"]["spec"] for x in (plain, built))
-    assert theirs == ours and built["Deployment"]["spec"]["replicas"] == replicas
+    assert theirs == ours | {"priorityClassName": priority["metadata"]["name"]}
+    assert built["Deployment"]["spec"]["replicas"] == replicas
     annotations = built["Deployment"]["spec"]["template"]["metadata"]["annotations"]
     assert annotations == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 

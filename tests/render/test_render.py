@@ -195,3 +195,10 @@ def test_object_names_are_dns_labels_and_stay_apart(served: str) -> None:
 )
 def test_a_tag_is_fixed_or_floating(reference: str, fixed: bool) -> None:
     assert has_fixed_tag(reference) is fixed
+
+
+@pytest.mark.parametrize("engine", ["vllm", "ollama", "llamacpp"])
+def test_weights_in_the_home_of_nobody_are_one_clear_line(make_plan: Any, engine: str) -> None:
+    plan = make_plan(engine, "cuda", model={"checkpoint": "~nobody-of-this-name/m"})
+    with pytest.raises(UsageError, match="home of a user that is not here"):
+        render(plan)

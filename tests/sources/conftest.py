@@ -158,6 +158,8 @@ class Repo:
     tags: tuple[str, ...] = ()
     downloads: int = 0
     license: str = "apache-2.0"
+    parameters: int | None = None
+    """What the Hub counts in its safetensors files; None: it says nothing."""
 
 
 @dataclass
@@ -247,10 +249,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _about(self, name: str, repo: Repo) -> dict[str, Any]:
         sizes = {n: len(c) if isinstance(c, bytes) else c.stat().st_size for n, c in repo.files.items()}
+        total = repo.parameters
+        counted = {} if total is None else {"safetensors": {"parameters": {"BF16": total}, "total": total}}
         return {
             "_id": "0", "id": name, "modelId": name, "sha": repo.commit, "private": repo.private, "gated": repo.gated,
             "tags": list(repo.tags), "downloads": repo.downloads, "likes": 0, "cardData": {"license": repo.license},
-            "siblings": [{"rfilename": n, "size": s, "blobId": "0" * 40} for n, s in sizes.items()],
+            "siblings": [{"rfilename": n, "size": s, "blobId": "0" * 40} for n, s in sizes.items()], **counted,
         }  # fmt: skip
 
     def _resolve(self, path: str, fault: Fault | None) -> None:

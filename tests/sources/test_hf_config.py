@@ -75,6 +75,32 @@ def test_heads_that_do_not_divide_are_refused() -> None:
         ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bnb-nf4", 64),
         ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8", None),
         ({"quant_method": "mxfp4"}, "mxfp4", 32),
+        ({"quant_method": "eetq"}, "eetq", None),
+        (
+            {"quant_method": "auto-round", "bits": 4, "group_size": 128, "packing_format": "auto_round:auto_gptq"},
+            "gptq-int4",
+            128,
+        ),
+        (
+            {"quant_method": "auto-round", "bits": 4, "group_size": 64, "packing_format": "auto_round:auto_awq"},
+            "awq",
+            64,
+        ),
+        ({"quant_method": "auto-round", "bits": 8, "group_size": -1}, "gptq-int8", 0),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}, "input_tensors": {"is_dynamic": False}},
+            },
+            "fp8",
+            None,
+        ),
+        ({"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp4", "group_size": 32}}}, "mxfp4", 32),
+        (
+            {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "int8"}, "input_tensors": {"a": 1}}},
+            "int8-w8a8",
+            None,
+        ),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4", 16),
         ({"quant_method": "modelopt", "quant_algo": "FP8"}, "fp8", None),
     ],
@@ -170,3 +196,26 @@ def test_every_known_architecture_refuses_an_empty_config() -> None:
     for name in known_architectures():
         with pytest.raises(FormatError):
             parse_config({"model_type": name}, id="m", provenance=SOURCE)
+
+
+STRETCH = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({}, None),
+        ({"rope_scaling": None}, None),
+        ({"rope_scaling": {"rope_type": "default"}}, None),
+        ({"rope_scaling": STRETCH | {"rope_type": "llama3"}}, "llama3"),
+        ({"rope_scaling": {"type": "linear", "factor": 8}}, "linear"),
+        ({"rope_parameters": STRETCH | {"rope_type": "yarn", "rope_theta": 1e4}}, "yarn"),
+        ({"rope_parameters": {"full_attention": STRETCH | {"rope_type": "llama3"}}}, "llama3"),
+        ({"rope_scaling": {"rope_type": "longrope", "long_factor": [1.0], "factor": "x"}}, "longrope"),
+    ],
+)
+def test_stretched_positions_are_read(changes: dict[str, Any], kind: str | None) -> None:
+    found = parse(**changes).rope_scaling
+    assert (found and found.kind) == kind
+    if kind in ("llama3", "yarn"):
+        assert (found.factor, found.original_context_length, found.high_freq_factor) == (8.0, 8192, 4.0)

@@ -337,6 +337,47 @@ def test_ready_checkpoints_are_ranked_by_trust(catalog: Catalog, site: Any, work
     assert (awq_row.group_size, awq_row.revision, awq_row.size_bytes) == (64, COMMIT, 100)
 
 
+def test_a_hub_model_brings_the_quantized_checkpoints_that_the_hub_lists(
+    catalog: Catalog, site: Any, workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, size = workshop.safetensors_header(workshop.llama_tensors())
+    plain = {"config.json": json.dumps(workshop.llama_config).encode(), "model.safetensors": head + b"\0" * size}
+    site.repos["org/tuned"] = workshop.repo(plain)
+    awq = {**workshop.llama_config, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 64}}
+    files = {"config.json": json.dumps(awq).encode(), "model.safetensors": b"0" * 100}
+    site.repos["other/tuned-AWQ"] = workshop.repo(files, tags=("base_model:quantized:org/tuned",))
+    model, _ = resolve_model(catalog, "org/tuned")
+    assert [(c.repo, c.quantization) for c in model.checkpoints] == [("org/tuned", "bf16"), ("other/tuned-AWQ", "awq")]
+    asked = len(site.log)
+    assert resolve_model(catalog, "org/tuned")[0].checkpoints == model.checkpoints
+    assert len(site.log) == asked + 1, "the search is remembered for this commit"
+    monkeypatch.setenv("PLANNER_OFFLINE", "1")
+    assert resolve_model(catalog, "org/tuned")[0].checkpoints == model.checkpoints
+
+
+def test_a_search_that_fails_costs_nothing_but_its_answer(catalog: Catalog, site: Any, workshop: Any) -> None:
+    head, size = workshop.safetensors_header(workshop.llama_tensors())
+    plain = {"config.json": json.dumps(workshop.llama_config).encode(), "model.safetensors": head + b"\0" * size}
+    site.repos["org/tuned"] = workshop.repo(plain)
+    site.faults.append(workshop.fault("/api/models?", "503"))
+    assert [c.repo for c in resolve_model(catalog, "org/tuned")[0].checkpoints] == ["org/tuned"]
+
+
+def test_checkpoints_of_a_catalogued_model_come_from_the_catalog_and_the_hub(site: Any, workshop: Any) -> None:
+    from planner.api import checkpoints
+
+    awq = {**workshop.llama_config, "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 64}}
+    files = {"config.json": json.dumps(awq).encode(), "model.safetensors": b"0" * 100}
+    base = "Qwen/Qwen3-8B"
+    site.repos["someone/new-AWQ"] = workshop.repo(files, tags=(f"base_model:quantized:{base}",))
+    found, unasked = checkpoints("qwen3-8b")
+    assert found[0].repo == "someone/new-AWQ" and len(found) > 3 and unasked == ""
+    site.faults.append(workshop.fault("/api/models?", "500"))
+    found, unasked = checkpoints("qwen3-8b")
+    assert "someone/new-AWQ" not in {c.repo for c in found}
+    assert "catalog's only" in unasked and "500" in unasked
+
+
 def test_search_is_silent_offline(catalog: Catalog, site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANNER_OFFLINE", "1")
     assert find_checkpoints(catalog, "org/m") == ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -12,8 +11,6 @@ import pytest
 
 import planner
 from planner.spec.plan import Plan
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # small matrices: threads only wait for each other
 
 PLANS: dict[str, dict[str, Any]] = {
     "vllm-h100": {"model": "llama3-8b", "gpus": "1xH100"},

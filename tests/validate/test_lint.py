@@ -132,3 +132,7 @@ def test_images_are_read_with_their_defaults() -> None:
     text = "services:\n  a: {image: '${IMAGE:-r/a:1}'}\n  b: {image: '${IMAGE:?set it}'}\n"
     assert images("compose.yaml", text) == ["r/a:1"]
     assert images("run.sh", "planned_image=r/b:2\nIMAGE=x\n") == ["r/b:2"]
+
+
+def test_objects_are_checked_by_the_oldest_and_the_newest_three_versions() -> None:
+    assert tools.kubernetes_versions("1.37.0") == ("1.28", "1.35", "1.36", "1.37")

@@ -51,6 +51,13 @@ def test_answers_of_one_length_keep_their_clients_in_step(replay: Replay) -> Non
     assert alike["output_tokens_per_s"] == pytest.approx(apart["output_tokens_per_s"], rel=0.15)
 
 
+def test_figures_without_the_start_have_shorter_first_tokens(replay: Replay) -> None:
+    for metric in ("ttft_ms_mean", "ttft_ms_p99"):
+        assert replay.predict(row(metric=metric, warm=True)) < 0.9 * replay.predict(row(metric=metric))
+    for metric in ("itl_ms_mean", "output_tokens_per_s"):
+        assert replay.predict(row(metric=metric, warm=True)) == replay.predict(row(metric=metric))
+
+
 def test_a_build_without_a_number_is_the_newest(replay: Replay) -> None:
     releases = replay.book.catalog.releases("vllm")
     assert replay.book.release(row(engine_version="")) is releases[0]

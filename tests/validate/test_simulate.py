@@ -79,3 +79,68 @@ def test_a_format_without_a_kernel_is_refused(plan_named: PlanNamed) -> None:
     plan = plan.model_copy(update={"best": plan.best.model_copy(update={"quantization": "eetq"})})
     (check,) = simulate(plan, load())
     assert check.status == "failed" and "eetq" in check.detail
+
+
+def test_capacity_is_where_the_targets_stop_to_hold(plan_named: PlanNamed) -> None:
+    plan = plan_named("vllm-h100")
+    check = by_name(plan)["capacity"]
+    users, rate = check.figures["most_users"], check.figures["highest_requests_per_s"]
+    assert isinstance(users, float) and isinstance(rate, float) and "users" in check.detail
+    held, broken = (planner.simulate(plan, concurrency=int(users) + more) for more in (0, 1))
+    assert held.targets.broken(held.performance) is None
+    assert broken.targets.broken(broken.performance) == check.figures["users_broken_by"]
+    assert held.users.load == users and held.rate.load == pytest.approx(rate)
+
+
+def test_another_load_gives_other_figures(plan_named: PlanNamed) -> None:
+    plan = plan_named("vllm-h100")
+    own = planner.simulate(plan)
+    assert own.performance == plan.best.performance
+    shared = planner.simulate(plan, shared_prefix_tokens=900).performance
+    drafted = planner.simulate(plan, speculative_tokens=3, acceptance_rate=0.8).performance
+    unequal = planner.simulate(plan, length_distribution="lognormal", length_variation=0.6).performance
+    assert shared.ttft_ms.mean.value < own.performance.ttft_ms.mean.value
+    assert drafted.output_tokens_per_s.value > own.performance.output_tokens_per_s.value
+    assert drafted.output_tokens_per_s.basis == "inherited"
+    assert unequal.itl_ms and own.performance.itl_ms
+    assert unequal.itl_ms.p99.value > own.performance.itl_ms.p99.value
+    assert own.performance.preemptions_per_request == 0 < own.performance.kv_occupancy
+
+
+def test_minutes_of_traffic_agree_with_a_few_rounds(plan_named: PlanNamed) -> None:
+    plan = plan_named("vllm-h100")
+    few, many = (planner.simulate(plan, t, concurrency=24).performance for t in (None, 120.0))
+    assert many.itl_ms and few.itl_ms
+    assert many.itl_ms.p90.value == pytest.approx(few.itl_ms.p90.value, rel=0.05)
+    assert many.requests_per_s == few.requests_per_s
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        ({"input_tokens": 9000}, "limit is"),
+        ({"arrival": "poisson"}, "request-rate"),
+        ({"shared_prefix_tokens": 1024}, "shared_prefix_tokens"),
+        ({"length_distribution": "empirical"}, "length_samples"),
+        ({"concurrency": 0}, "concurrency"),
+    ],
+)
+def test_a_load_that_cannot_be_is_refused(load: dict[str, Any], words: str, plan_named: PlanNamed) -> None:
+    with pytest.raises(planner.UsageError, match=words):
+        planner.simulate(plan_named("vllm-h100"), **load)
+
+
+def test_a_time_in_which_no_request_ends_is_refused(plan_named: PlanNamed) -> None:
+    with pytest.raises(planner.UsageError, match="longer"):
+        planner.simulate(plan_named("vllm-h100"), 0.01)
+
+
+def test_answers_of_one_token_have_no_itl(plan_named: PlanNamed) -> None:
+    found = planner.simulate(plan_named("vllm-h100"), output_tokens=1).performance
+    assert found.itl_ms is None
+    one = edited_request(plan_named("vllm-h100"), output_tokens=1)
+    assert by_name(one)["ITL target"].status == "skipped"
+
+
+def edited_request(plan: Plan, **changes: Any) -> Plan:
+    return plan.model_copy(update={"request": plan.request.model_copy(update=changes)})

@@ -89,7 +89,7 @@ def test_a_window_keeps_its_share_of_the_context(plan_named: PlanNamed) -> None:
     assert {layer.window for layer in twin.engine_config.layers} == {None, 4096 * 512 // PLANNED_CONTEXT}
 
 
-@pytest.mark.parametrize("kind", ["deepseek_v3", "mamba2", "gpt_oss", "no_such_type"])
+@pytest.mark.parametrize("kind", ["mamba2", "gpt_oss", "no_such_type"])
 def test_what_the_engine_lacks_is_named(plan_named: PlanNamed, kind: str) -> None:
     plan = of_model(plan_named("vllm-h100"), MODELS[0], model_type=kind)
     with pytest.raises(UsageError, match=f"no {kind}; it has llama"):

@@ -9,6 +9,9 @@ gpu_model_runner.py, gpu/model_runner.py, gpu/sample and fused_moe of 0.26.0 and
     sampler  = tokens × h × 2 B + rows × (2 h × 2 B + copies × vocab × 4 B) + fixed
     peak     = experts + max(forward, sampler)
 
+A dense layer before the first experts runs without their workspace; latent attention holds its up-projected
+context instead of the projections, not with them; fused kernels (MXFP4) keep no workspace.
+
 `copies` of the logits in fp32: bf16 counts one half. The V1 runner keeps 0.5 + 1 (fp32) + 1
 (softmax) + 1 (exponential noise) and a top-k buffer of one vocabulary row per multiprocessor; the V2
 runner fewer. Which runner runs, whether graphs are deducted inside the utilisation, and what a graph
@@ -56,14 +59,16 @@ def overheads(
     hybrid: bool,
     multimodal: bool,
     fused_experts: bool = False,
+    second_runner: bool = False,
 ) -> Overheads:
     """What vLLM takes besides weights and KV on a device of `layers` layers.
 
     `k`: the release's coefficients. `fused_experts`: MXFP4 kernels of Hopper and Blackwell, which take
-    most of their scratch only while they run.
+    most of their scratch only while they run. `second_runner`: the V2 runner whatever the kind of model.
     """
     w = widths(model, tp, ep)
     v2 = k["v2_runner_moe"] if w.moe_rows else k["v2_runner_hybrid"] if hybrid else k["v2_runner_dense"]
+    v2 = v2 or second_runner
     rows = min(max_num_seqs, max_num_batched_tokens)
     activation, formula = _activation(
         w,
@@ -77,7 +82,10 @@ def overheads(
         fused_experts,
     )
     sizes = capture_sizes(min(graph_max_size, 2 * max_num_seqs, max_num_batched_tokens))
-    per_graph = k["graph_bytes_per_layer_other" if w.moe_rows or hybrid else "graph_bytes_per_layer_dense"]
+    other = (w.moe_rows or hybrid) and not second_runner
+    per_graph = k["graph_bytes_per_layer_other" if other else "graph_bytes_per_layer_dense"]
+    if fused_experts:
+        per_graph = k.get("graph_bytes_per_layer_fused", per_graph)
     graphs = round(k["graph_fixed_bytes"] + sizes * layers * per_graph) if sizes else 0
     share = k["graphs_deducted_v2"] if v2 else k["graphs_deducted_v1"]
     runtime = k["runtime_bytes"] + (k["runtime_moe_bytes"] if w.moe_rows else 0)
@@ -109,37 +117,38 @@ def _activation(
     fused_experts: bool,
 ) -> tuple[int, str]:
     """Peak of the profile run, and the sum behind it."""
-    hidden = w.hidden * ELEMENT
-    kept = w.moe_intermediate if fused_experts else w.moe_first + w.moe_second
-    experts = tokens * w.moe_rows * kept * ELEMENT
-    copies = k["hidden_copies"]
-    forward = tokens * (w.widest * ELEMENT + copies * hidden + w.router * 4) + k["forward_fixed_bytes"]
+    hidden, copies, fixed = w.hidden * ELEMENT, k["hidden_copies"], k["forward_fixed_bytes"]
+    experts = 0 if fused_experts else tokens * w.moe_rows * (w.moe_first + w.moe_second) * ELEMENT
+    beside = tokens * copies * hidden + fixed + tokens * w.router * 4
     if fused_experts:
-        forward += tokens * w.moe_rows * (2 * w.moe_intermediate + w.hidden) * ELEMENT
-    if w.mla_up:
-        context = min(max(8 * max_model_len, 64 * max(rows, 1)), MLA_CONTEXT_TOKENS)
-        forward += context * w.mla_up * ELEMENT
+        beside += tokens * w.moe_rows * (3 * w.moe_intermediate + w.hidden) * ELEMENT
+    context = min(max(8 * max_model_len, 64 * max(rows, 1)), MLA_CONTEXT_TOKENS) if w.mla_up else 0
+    widest = max(w.mixer, w.beside_experts if w.moe_rows else w.ffn)
+    layer = beside + max(tokens * widest, context * w.mla_up) * ELEMENT
+    dense = tokens * (w.ffn * ELEMENT + copies * hidden) + fixed
     logits = k["logit_copies_v2" if v2 else "logit_copies_v1"]
     sampler = 0.0
     if rows:
         sampler = tokens * hidden + rows * (2 * hidden + logits * w.vocab * 4) + k["sampler_fixed_bytes"]
         if not v2:
             sampler += k["topk_buffer_rows"] * w.vocab * 4
-    base = max(forward, sampler)
+    base = max(layer, sampler, dense - experts)
     images = k["image_embedding_copies"] * tokens * hidden if multimodal else 0
-    if forward >= sampler:
-        text = (
-            f"{tokens} tokens × ({w.widest} + {copies:g} × {w.hidden}) × 2 B + {k['forward_fixed_bytes'] / MIB:.0f} MiB"
-        )
-        if w.mla_up:
-            text += f" + up-projected context × {w.mla_up} × 2 B"
-    else:
+    if base == sampler:
         text = (
             f"{tokens} tokens × {w.hidden} × 2 B + {rows} sequences × ({logits:g} × {w.vocab} × 4 B "
             f"+ 2 × {w.hidden} × 2 B) + buffers"
         )
+    elif context * w.mla_up > tokens * widest and base == layer:
+        text = f"{context} cached tokens × {w.mla_up} × 2 B + {tokens} × {copies:g} × {w.hidden} × 2 B"
+        text += f" + {fixed / MIB:.0f} MiB"
+    else:
+        width = widest if base == layer else w.ffn
+        text = f"{tokens} tokens × ({width} + {copies:g} × {w.hidden}) × 2 B + {fixed / MIB:.0f} MiB"
+        if fused_experts:
+            text += f" + {tokens} × {w.moe_rows} experts × (3 × {w.moe_intermediate} + {w.hidden}) × 2 B"
     if experts:
-        text += f" + {tokens} × {w.moe_rows} experts × {kept} × 2 B"
+        text += f" + {tokens} × {w.moe_rows} experts × {w.moe_first + w.moe_second} × 2 B"
     if images:
         text += f" + {k['image_embedding_copies']:g} × {tokens} image embeddings"
     recurrent = k["recurrent_fixed_bytes"] if hybrid else 0

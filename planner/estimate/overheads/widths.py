@@ -29,16 +29,17 @@ from planner.units import ceil_div
 class Widths:
     """Widest layer of each kind, elements per token on one device.
 
-    `ffn`: first matmul's output and activation of the widest dense or shared MLP. `mixer`: the
-    projections and output of the widest mixer. `moe_rows`: experts a token is sent to, `moe_first`
-    and `moe_second` what one such row takes in the two workspaces of the expert kernels, and
-    `moe_intermediate` its activation. `mla_up`:
-    elements that one cached token of latent attention becomes when it is projected up.
+    `ffn`: first matmul's output and activation of the widest dense or shared MLP, `beside_experts` of the
+    widest that runs in the layers of experts. `mixer`: the projections and output of the widest mixer.
+    `moe_rows`: experts a token is sent to, `moe_first` and `moe_second` what one such row takes in the two
+    workspaces of the expert kernels, and `moe_intermediate` its activation. `mla_up`: elements that one cached
+    token of latent attention becomes when it is projected up.
     """
 
     hidden: int
     vocab: int
     ffn: int
+    beside_experts: int
     mixer: int
     moe_rows: int
     moe_first: int
@@ -67,6 +68,7 @@ def widths(model: ModelSpec, tp: int, ep: int) -> Widths:
         hidden=model.hidden_size,
         vocab=model.vocab_size,
         ffn=max(ffns, default=0),
+        beside_experts=max((_ffn(f, tp) for f in moes), default=0),
         mixer=max((_mixer(m, tp) for g in model.layers for m in g.mixers), default=0),
         moe_rows=max((f.experts_per_token for f in moes), default=0),
         moe_first=max(firsts, default=0),

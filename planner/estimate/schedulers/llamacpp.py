@@ -23,5 +23,8 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         mixes=True,
         reserved_tokens=1.0,
         pool_tokens=float("inf"),
+        reserves=True,
+        prefix_cache=True,
+        prefix_copies=float(max(1, min(slots, workload.concurrency))),  # a prompt takes the slot most like it
         length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

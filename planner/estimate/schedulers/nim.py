@@ -18,4 +18,5 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
     return replace(
         alike,
         reserved_tokens=float(workload.input_tokens + workload.output_tokens),
+        reserves=True,
     )

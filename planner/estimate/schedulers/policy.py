@@ -16,7 +16,7 @@ class Policy:
 
     `max_sequences` run at once; `step_tokens` is the budget of one step (decodes first, then prompt
     chunks). `mixes` is False where a step is either prompts or decodes (TGI). `pool_tokens` is the
-    KV pool; a request is admitted while `reserved_tokens` per running request still fit. A client
+    KV pool; in the mean, requests are admitted while `reserved_tokens` per running request still fit. A client
     that has its last token sends again, and `lag_steps` steps pass before the engine takes it up:
     they were scheduled already, and answers travel while the next step runs.
     """
@@ -30,6 +30,20 @@ class Policy:
     length_spread: float = LENGTH_SPREAD
     """By which share (±) answers differ in length. With 0 they end together, and their clients move
     in groups: first tokens come later and the rest faster than when clients have fallen out of step."""
+    reserves: bool = False
+    """Room for a whole answer is kept when a request is admitted; otherwise it grows, and who came last is
+    evicted, its tokens recomputed later, when the pool is full."""
+    block_tokens: float = 0.0
+    """Tokens that a growing request may yet take up at once, kept free per running request on admission."""
+    prefix_cache: bool = False
+    prefix_copies: float = 1.0
+    """Requests that must compute a shared prefix before all others find it: one per separate cache."""
+    wait_share: float = 0.0
+    wait_steps: int = 0
+    """Where steps do not mix: prompts interrupt decoding once they are so many per running request, or after
+    so many decode steps."""
+    static: bool = False
+    """A batch is filled, and nobody joins before all of it have ended."""
 
     @property
     def admitted(self) -> float:

@@ -1,6 +1,6 @@
 """TGI: prompts interrupt decoding, whole budgets are reserved when a request is admitted.
 
-Source: text-generation-inference backends/v3/src/queue.rs, v3.3.
+Source: text-generation-inference backends/v3/src/{queue,backend}.rs, v3.3.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from planner.estimate.schedulers.policy import LENGTH_SPREAD, Policy
 
 PREFILL_TOKENS = 4096
 """max_batch_prefill_tokens where the deployment names none."""
+WAITING_SERVED_RATIO = 0.3
+MAX_WAITING_TOKENS = 20
+"""Defaults of the launcher: decoding goes on until the queue is this share of the batch, or for so many tokens."""
 
 
 def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> Policy:
@@ -22,5 +25,9 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         mixes=False,
         reserved_tokens=float(workload.input_tokens + workload.output_tokens),
         pool_tokens=float(pool),
+        reserves=True,
+        prefix_cache=True,
+        wait_share=WAITING_SERVED_RATIO,
+        wait_steps=MAX_WAITING_TOKENS,
         length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

@@ -10,6 +10,7 @@ from planner.estimate.schedulers.policy import LENGTH_SPREAD, Policy
 
 UNCHUNKED_TOKENS = 8192
 """Budget where the deployment names none (TensorRT-LLM's default max_num_tokens)."""
+BLOCK_TOKENS = 16
 LAG_STEPS = 2
 """The step that runs when an answer ends, and the next, scheduled asynchronously ahead of it."""
 
@@ -24,5 +25,7 @@ def policy(deployment: Deployment, workload: Workload, kv_pool_tokens: int) -> P
         reserved_tokens=workload.input_tokens + workload.output_tokens / 2,
         pool_tokens=float(kv_pool_tokens),
         lag_steps=LAG_STEPS,
+        block_tokens=float(limits.block_size or BLOCK_TOKENS),
+        prefix_cache=True,
         length_spread=0.0 if workload.same_lengths else LENGTH_SPREAD,
     )

@@ -7,7 +7,7 @@ flag. Knows nothing of containers; the port and the model's place inside one are
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +31,19 @@ def is_local(model: ModelChoice) -> bool:
     """True when the engine is told to load a path of the user's machine and not a name of a hub."""
     name = model.checkpoint
     return name.startswith(("/", "./", "../", "~")) or name.endswith(".gguf")
+
+
+def own_path(model: ModelChoice) -> str:
+    """A local checkpoint on the user's machine, `~` resolved. Raises UsageError for the home of nobody."""
+    from planner.errors import UsageError
+    from planner.render.quoting import printable
+
+    try:
+        return str(Path(model.checkpoint).expanduser())
+    except RuntimeError:
+        raise UsageError(
+            f"{printable(model.checkpoint)[:80]!r} starts in the home of a user that is not here"
+        ) from None
 
 
 def container_model_path(model: ModelChoice) -> str:

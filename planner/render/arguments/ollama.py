@@ -6,10 +6,9 @@ Its OpenAI endpoint cannot set a context length, so the planned one goes into th
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.render.arguments import is_local, kv_cache_flag
+from planner.render.arguments import is_local, kv_cache_flag, own_path
 
 if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Resolved
@@ -34,7 +33,7 @@ def source(configuration: Configuration, inside: str | None = None) -> str:
     if model.ollama_tag:
         return model.ollama_tag
     if is_local(model):
-        return inside or str(Path(model.checkpoint).expanduser())
+        return inside or own_path(model)
     kind = configuration.quantization.removeprefix("gguf:")
     return f"hf.co/{model.checkpoint}:{kind}"
 

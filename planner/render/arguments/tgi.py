@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.render.arguments import container_model_path, dtype_flag, is_local, kv_cache_flag, options
+from planner.spec.features import adapter_repository
 
 if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Resolved
+
+WATERMARK_GAMMA, WATERMARK_DELTA = 0.5, 2.0
+"""The server's own: share of the vocabulary that is favoured, and by how much of a logit."""
 
 
 def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ...]:
@@ -34,12 +38,28 @@ def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ..
         ("--max-concurrent-requests", max(limits.max_num_seqs, limits.max_queue or 0)),
         ("--cuda-memory-fraction", limits.gpu_memory_utilization),
         ("--cuda-graphs", "0" if configuration.engine.platform in ("cpu", "xpu") else None),
+        *_features(configuration),
+    )
+
+
+def _features(configuration: Configuration) -> tuple[tuple[str, object | None], ...]:
+    """Drafts by n-grams, adapters by repository, and the watermark's two figures (a request still asks for it)."""
+    features = configuration.features
+    if features is None:
+        return ()
+    adapters = ",".join(adapter_repository(adapter) for adapter in features.lora_adapters)
+    return (
+        ("--speculate", features.draft_tokens if features.speculative else None),
+        ("--lora-adapters", adapters or None),
+        ("--watermark-gamma", WATERMARK_GAMMA if features.watermark else None),
+        ("--watermark-delta", WATERMARK_DELTA if features.watermark else None),
     )
 
 
 def environment(configuration: Configuration, resolved: Resolved) -> dict[str, str]:
-    """Nothing beyond what the image sets."""
-    return {}
+    """Prefix caching has no option; nothing else beyond what the image sets."""
+    wanted = configuration.features.prefix_caching if configuration.features else None
+    return {} if wanted is None else {"PREFIX_CACHING": "1" if wanted else "0"}
 
 
 def listen(port: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.render.arguments import container_model_path, dtype_flag, is_local, kv_cache_flag, options
+from planner.spec.features import adapter_name, adapter_repository
 from planner.units import GIB
 
 if TYPE_CHECKING:
@@ -39,6 +40,37 @@ def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ..
         ("--max-num-batched-tokens", limits.max_num_batched_tokens),
         ("--gpu-memory-utilization", None if on_cpu(configuration) else limits.gpu_memory_utilization),
     )
+    return (*words, *feature_words(configuration, resolved))
+
+
+def feature_words(configuration: Configuration, resolved: Resolved) -> tuple[str, ...]:
+    """Options of what was asked beyond answering. Adapters come last: their option takes any number of words.
+
+    Plain options only, no JSON: NIM and KServe's presets split words at spaces. Releases that lack them are refused.
+    """
+    features = configuration.features
+    if features is None:
+        return ()
+    drafts = features.draft_tokens if features.speculative else None
+    words = [
+        *options(
+            ("--spec-method", features.speculative), ("--spec-model", features.draft_model), ("--spec-tokens", drafts)
+        )
+    ]
+    if features.prefix_caching is not None:
+        words.append("--enable-prefix-caching" if features.prefix_caching else "--no-enable-prefix-caching")
+    if features.tool_calling:
+        words.append("--enable-auto-tool-choice")
+    words += options(
+        ("--tool-call-parser", features.tool_parser),
+        ("--reasoning-parser", features.reasoning_parser),
+    )
+    if features.structured_output not in (None, "auto"):
+        words.append(f"--structured-outputs-config.backend={features.structured_output}")
+    if features.lora_adapters:
+        count = len(features.lora_adapters)
+        words += ["--enable-lora", f"--max-loras={count}", f"--max-lora-rank={features.max_lora_rank}"]
+        words += ["--lora-modules", *(f"{adapter_name(a)}={adapter_repository(a)}" for a in features.lora_adapters)]
     return tuple(words)
 
 

@@ -1,6 +1,6 @@
-"""`bench.sh`: try the server, then load it as planned with `vllm bench serve` or GuideLLM 0.8.
+"""`bench.sh`: try the server, then load it as planned with `vllm bench serve`, GuideLLM 0.8 or AIPerf 0.13.
 
-Knows the forms of both tools' command lines; the figures to compare with are in PLAN.md.
+Knows the forms of these tools' command lines; the figures to compare with are in PLAN.md.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from planner.render.arguments import is_local
 from planner.render.artifacts.docker import headline
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.registry import Target
@@ -50,10 +51,11 @@ def workload(plan: Plan) -> Workload:
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
-    """One script with three verbs: smoke, vllm, guidellm."""
+    """One script with four verbs: smoke, vllm, guidellm, aiperf."""
     load, best, model = workload(plan), plan.best, plan.resolved.model
     served, engine = best.model.served_name, best.engine.name
-    tokenizer = best.model.checkpoint if engine in ("vllm", "tgi") else model.id
+    own = engine in ("vllm", "tgi") and not is_local(best.model) and not best.quantization.startswith("gguf:")
+    tokenizer = best.model.checkpoint if own else model.id
     container = why_no_container(plan) is None
     endpoint, body = _smoke(plan)
     # vLLM's own completions endpoint can be told to ignore the end token: every answer is as long as planned
@@ -71,6 +73,8 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             tokenizer=tokenizer,
             backend=backend,
             path=path,
+            aiperf_type="chat" if model.instruct else "completions",
+            ignores_end=engine == "vllm",
             load=load,
             guidellm_backend=json.dumps({"kind": "openai_http", "model": served}),
             guidellm_tokenizer=json.dumps({"kind": "huggingface_auto", "model": tokenizer}),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render.artifacts import monitoring
+from planner.render import placement
+from planner.render.artifacts import docker, monitoring
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
-from planner.render.launch import Launch, plan_launch, why_no_container
+from planner.render.launch import Launch, plan_launch
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -38,9 +39,10 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         title=headline(plan),
         image=image(launch),
         monitoring=watched,
-        prometheus=companion_image("prometheus").reference if watched else None,
-        grafana=companion_image("grafana").reference if watched else None,
+        prometheus=placement.mirrored(plan, companion_image("prometheus").reference) if watched else None,
+        grafana=placement.mirrored(plan, companion_image("grafana").reference) if watched else None,
         grafana_files=GRAFANA_FILES,
+        ca_file=placement.CA_FILE,
         entrypoint=entrypoint(launch),
         one_shot=launch.user is not None or launch.engine == "ollama",
         services=[
@@ -56,6 +58,10 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     files = {"compose.yaml": text}
     if launch.engine == "ollama":
         files["Modelfile"] = modelfile(plan)
+    if launch.derived_from is not None:
+        from planner.render.artifacts.image import FILE, dockerfile
+
+        files[FILE] = dockerfile(plan)
     if watched:
         names = [service_name(launch, index) for index in range(len(launch.local_devices))]
         files |= monitoring.files(plan, launch, names)
@@ -82,4 +88,4 @@ def image(launch: Launch) -> str:
     return "${IMAGE:?set IMAGE to " + repository + "@sha256:DIGEST}"
 
 
-TARGET = Target("compose", "Docker Compose", ("compose.yaml",), why_no_container, render, extra=monitoring.paths)
+TARGET = Target("compose", "Docker Compose", ("compose.yaml",), docker.refuses, render, extra=monitoring.paths)

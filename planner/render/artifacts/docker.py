@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render import placement
 from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import plan_launch, why_no_container
 from planner.render.quoting import mount
@@ -12,6 +13,11 @@ from planner.render.templating import fill
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
+
+
+def refuses(plan: Plan) -> str | None:
+    """What no container can do, and weights that only a cluster has."""
+    return why_no_container(plan) or placement.why_not_on_docker(plan)
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
@@ -26,11 +32,16 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             {"index": i, "devices": ",".join(map(str, devices))} for i, devices in enumerate(launch.local_devices)
         ],
         mounts=mounts,
+        ca_bundle=mount_words("bind", launch.ca_bundle, placement.CA_FILE) + ",readonly" if launch.ca_bundle else None,
         remote_replicas=launch.replicas - len(launch.local_devices),
     )
     files = {"docker-run.sh": text}
     if launch.engine == "ollama":
         files["Modelfile"] = modelfile(plan)
+    if launch.derived_from is not None:
+        from planner.render.artifacts.image import FILE, dockerfile
+
+        files[FILE] = dockerfile(plan)
     return files
 
 
@@ -47,4 +58,4 @@ def headline(plan: Plan) -> str:
     )
 
 
-TARGET = Target("docker", "Docker command", ("docker-run.sh",), why_no_container, render)
+TARGET = Target("docker", "Docker command", ("docker-run.sh",), refuses, render)

@@ -30,6 +30,10 @@ def refuses(plan: Plan) -> str | None:
     best = plan.best
     if best.engine.name not in ("vllm", "tgi"):
         return f"managed endpoints are planned with vLLM or TGI, not with {best.engine.name}"
+    if plan.request.site is not None:
+        return (
+            "a managed endpoint pulls from public registries and the Hub: it has no mirror, proxy or weights of a site"
+        )
     reason = why_no_container(plan) or kubernetes.cluster_cannot(plan) or kubernetes.floating_tag(plan)
     if reason is not None:
         return reason

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render import pod
+from planner.render import placement, pod
 from planner.render.artifacts import kubernetes
 from planner.render.artifacts.docker import headline
 from planner.render.launch import PROBE_PERIOD_S, Launch, plan_launch, why_no_container
@@ -23,6 +23,9 @@ STATIC = (
     "templates/_helpers.tpl",
     "templates/configmap.yaml",
     "templates/deployment.yaml",
+    "templates/networkpolicy.yaml",
+    "templates/pdb.yaml",
+    "templates/priorityclass.yaml",
     "templates/pvc.yaml",
     "templates/service.yaml",
     "templates/serviceaccount.yaml",
@@ -56,6 +59,10 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         node_selector=pod.node_selector(plan),
         min_gpu_memory_mib=pod.min_gpu_memory_mib(plan),
         probe_period_s=PROBE_PERIOD_S,
+        ca_config_map=placement.CA_CONFIG_MAP,
+        ca_folder=placement.CA_FOLDER,
+        drain_s=pod.DRAIN_S,
+        grace_s=launch.grace_s + pod.DRAIN_S,
         test_command=test_command(launch),
         limits=[(name, value) for name, value in plan.best.limits.model_dump().items() if value is not None],
     )
@@ -65,16 +72,21 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 def split_flags(words: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, str | bool]]:
     """(words that stand alone, flag → value): `--flag=value` becomes an entry, a bare `--flag` is true.
 
+    An option with several words (`--lora-modules a=x b=y`) stands with those that stand alone.
+
     A parser that takes flags and values as two words (llama-server) keeps them all in order.
     """
     if not any(word.startswith("--") and "=" in word for word in words):
         return words, {}
     positional: list[str] = []
     flags: dict[str, str | bool] = {}
+    several: str | None = None
     for index, word in enumerate(words):
         if not word.startswith("--"):
-            assert index == 0, word
-            positional.append(word)
+            assert index == 0 or several, word
+            positional += [several, word] if several and several not in positional else [word]
+        elif "=" not in word and index + 1 < len(words) and not words[index + 1].startswith("--"):
+            several = word
         else:
             name, equals, value = word[2:].partition("=")
             flags[name] = value if equals else True

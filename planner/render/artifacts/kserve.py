@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from planner.render import nodes, pod
+from planner.render import nodes, placement, pod
 from planner.render.artifacts import kubernetes
 from planner.render.launch import plan_launch, why_no_image
 from planner.render.registry import Target
@@ -31,16 +31,40 @@ _PRESET_FLAGS = (
     "--port",
 )
 """What the presets say by themselves."""
-_PLAIN = re.compile(r"--[a-z-]+(=[A-Za-z0-9_.:/-]+)?")
+_PLAIN = re.compile(r"--[a-z.-]+(=[A-Za-z0-9_.:/-]+)?|[A-Za-z0-9._/-]+=[A-Za-z0-9._/-]+", re.ASCII)
 """Words that mean the same to a shell, whatever it does with them."""
 
 
 def refuses(plan: Plan) -> str | None:
     """What no pod can do; and what only the presets of LLMInferenceService could, but cannot."""
-    reason = why_no_image(plan) or kubernetes.cluster_cannot(plan) or kubernetes.floating_tag(plan)
-    if reason is None and nodes.nodes_per_replica(plan) > 1:
+    reason = (
+        why_no_image(plan)
+        or placement.why_no_weights(plan)
+        or kubernetes.cluster_cannot(plan, fetches_s3=True)
+        or kubernetes.floating_tag(plan)
+    )
+    if reason is None and only_presets(plan):
         reason = nodes.refuses(plan) or why_no_presets(plan)
     return reason
+
+
+def only_presets(plan: Plan) -> bool:
+    """True where an InferenceService of ours cannot be: several nodes, or weights that KServe has to fetch from S3."""
+    return nodes.nodes_per_replica(plan) > 1 or _in_s3(plan)
+
+
+def _in_s3(plan: Plan) -> bool:
+    site = plan.request.site
+    return site is not None and site.weights is not None and site.source[0] == "s3"
+
+
+def model_uri(plan: Plan) -> str:
+    """Where the presets' storage initializer finds the weights: the Hub, a claim, a bucket or an image."""
+    site, model = plan.request.site, plan.best.model
+    if site is not None and site.weights is not None:
+        kind, place = site.source
+        return f"{kind}://{place}"
+    return f"hf://{model.checkpoint}" + (f":{model.revision}" if model.revision else "")
 
 
 def why_no_presets(plan: Plan) -> str | None:
@@ -52,20 +76,30 @@ def why_no_presets(plan: Plan) -> str | None:
         return "LLMInferenceService's presets load no GGUF file and no plugin"
     if best.engine.platform not in ("cuda", "rocm"):
         return f"LLMInferenceService has no presets for {best.engine.platform}"
-    return None
+    if plan.request.site is not None and not plan.request.site.hub and plan.request.site.weights is None:
+        return "LLMInferenceService's presets fetch the weights first: name where they are with --weights"
+    hidden = next((word for word in preset_words(plan) if not _PLAIN.fullmatch(word)), None)
+    return (
+        f"LLMInferenceService's presets pass words through a shell, and {hidden!r} is no plain one" if hidden else None
+    )
 
 
 def additional_words(plan: Plan) -> tuple[str, ...]:
     """The planned options that the presets do not set; plain words only."""
-    words = tuple(word for word in plan_launch(plan).args[1:] if word.partition("=")[0] not in _PRESET_FLAGS)
+    words = preset_words(plan)
     assert all(_PLAIN.fullmatch(word) for word in words), words
     return words
+
+
+def preset_words(plan: Plan) -> tuple[str, ...]:
+    """The planned options that the presets do not set, whatever is in them."""
+    return tuple(word for word in plan_launch(plan).args[1:] if word.partition("=")[0] not in _PRESET_FLAGS)
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """One file, or two for a vLLM plan that fits on a node."""
     files = {}
-    if nodes.nodes_per_replica(plan) > 1:
+    if only_presets(plan):
         return {FILE: llm_inference_service(plan, FILE)}
     launch = plan_launch(plan)
     several = launch.replicas > 1
@@ -84,7 +118,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 
 def llm_inference_service(plan: Plan, file: str) -> str:
     """The second form, named `file` in its own instructions."""
-    launch, parallel, model = plan_launch(plan), plan.best.parallelism, plan.best.model
+    launch, parallel = plan_launch(plan), plan.best.parallelism
     over = nodes.nodes_per_replica(plan)
     parallelism: dict[str, int | bool] = {"tensor": parallel.tensor}
     if parallel.pipeline > 1:
@@ -95,9 +129,9 @@ def llm_inference_service(plan: Plan, file: str) -> str:
         parallelism["expert"] = True
     return fill(
         "kserve/llminferenceservice.yaml.j2",
-        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1)),
+        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1, drains=launch.replicas > 1)),
         file=file,
-        uri=f"hf://{model.checkpoint}" + (f":{model.revision}" if model.revision else ""),
+        uri=model_uri(plan),
         parallelism=parallelism,
         roles=("template", "worker") if over > 1 else ("template",),
         words=" ".join(additional_words(plan)),

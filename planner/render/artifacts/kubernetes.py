@@ -1,13 +1,10 @@
-"""`k8s.yaml`: Deployment, Service, volume claim, service account, network policy; without a namespace.
-
-With several replicas, or an autoscaler beside it, also a disruption budget.
-"""
+"""`k8s.yaml`: Deployment, Service, volume claim, service account, disruption budget, network policy; no namespace."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render import pod
+from planner.render import placement, pod
 from planner.render.launch import Launch, plan_launch, why_no_container
 from planner.render.registry import Target
 from planner.render.templating import fill
@@ -23,8 +20,11 @@ def refuses(plan: Plan) -> str | None:
     return why_no_container(plan) or cluster_cannot(plan) or floating_tag(plan)
 
 
-def cluster_cannot(plan: Plan) -> str | None:
+def cluster_cannot(plan: Plan, *, fetches_s3: bool = False) -> str | None:
     """Why a cluster cannot run what a container on this machine can; None when it can."""
+    reason = placement.why_not_in_cluster(plan, fetches_s3=fetches_s3)
+    if reason is not None:
+        return reason
     launch = plan_launch(plan)
     if launch.local_model is not None:
         return "the weights are a path of this machine, which a pod cannot read; plan with a Hub repository"

@@ -1,4 +1,4 @@
-"""`kustomization.yaml`: what differs between clusters, over k8s.yaml."""
+"""`kustomization.yaml`: what differs between clusters, over k8s.yaml, and the priority of its pods."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from planner.render.artifacts.docker import headline
 from planner.render.launch import plan_launch
 from planner.render.names import split_reference
 from planner.render.registry import Target
-from planner.render.templating import fill
+from planner.render.templating import fill, static
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
@@ -31,6 +31,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             access_mode="ReadWriteMany" if elastic or launch.replicas > 1 else "ReadWriteOnce",
             elastic=elastic,
         ),
+        "priorityclass.yaml": static("kustomize/priorityclass.yaml"),
         **kubernetes.render(plan, slugs),
     }
 
@@ -38,7 +39,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 TARGET = Target(
     "kustomize",
     "Kustomize overlay over the manifests",
-    ("kustomization.yaml",),
+    ("kustomization.yaml", "priorityclass.yaml"),
     kubernetes.refuses,
     render,
     default=False,

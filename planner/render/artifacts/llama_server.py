@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.render.arguments import is_local, llamacpp
+from planner.render.arguments import is_local, llamacpp, own_path
 from planner.render.artifacts.docker import headline
-from planner.render.artifacts.launchd import memory_advice
-from planner.render.native import PORTS
+from planner.render.native import PORTS, memory_advice
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -32,7 +30,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """One script."""
     model = plan.best.model
     words = llamacpp.arguments(plan.best, plan.resolved)
-    local = str(Path(model.checkpoint).expanduser()) if is_local(model) else None
+    local = own_path(model) if is_local(model) else None
     if local is not None:
         words = ("--model", local, *words[2:])
     token = "none" if local else {True: "required", None: "optional", False: "none"}[model.gated]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from planner.render import pod
+from planner.render import placement, pod
 from planner.render.charts import why_no_vllm_chart
-from planner.render.launch import plan_launch
+from planner.render.launch import Launch, plan_launch
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "llm-d.yaml"
+TARGET_PORT, NIXL_PORT = 8200, 5600
+"""Where a decoder listens behind its sidecar (the chart's own default), and where NIXL introduces itself."""
+TRANSFER = '--kv-transfer-config={"kv_connector":"NixlConnector","kv_role":"kv_both"}'
 _ACCELERATORS = {"cuda": "nvidia", "rocm": "amd"}
 
 
@@ -22,16 +25,60 @@ def refuses(plan: Plan) -> str | None:
     reason = why_no_vllm_chart(plan)
     if reason is None and "{{" in plan.best.model.served_name:
         return "the chart evaluates templates in the served name, and this one looks like one"
+    if reason is None and split(plan) and plan.best.parallelism.replicas < 2:
+        return "prefill and decode apart need two replicas or more, and this plan has one: ask for --replicas 2"
     return reason
+
+
+def split(plan: Plan) -> bool:
+    """True when the plan asks for prefill and decode in pods of their own."""
+    return plan.best.features is not None and plan.best.features.disaggregated
+
+
+def prefillers(plan: Plan) -> int:
+    """How many of the replicas prefill: the share of a request's time until its first token, at least one of each."""
+    best, replicas = plan.best, plan.best.parallelism.replicas
+    share = 0.5
+    if best.performance is not None:
+        first = best.performance.ttft_ms.mean.value
+        pace = best.performance.itl_ms.mean.value if best.performance.itl_ms else 0.0
+        rest = pace * max(1, plan.request.output_tokens - 1)
+        share = first / (first + rest)
+    return min(replicas - 1, max(1, round(replicas * share)))
+
+
+def _roles(plan: Plan, launch: Launch) -> list[dict[str, Any]]:
+    """decode, and prefill where it is apart: replicas, port and words of each."""
+    if not split(plan):
+        return [{"name": "decode", "replicas": launch.replicas, "port": launch.port, "args": launch.args}]
+    apart = prefillers(plan)
+    moved = tuple(f"--port={TARGET_PORT}" if word.startswith("--port=") else word for word in launch.args)
+    return [
+        {
+            "name": "decode",
+            "replicas": launch.replicas - apart,
+            "port": TARGET_PORT,
+            "args": (*moved, TRANSFER),
+        },
+        {"name": "prefill", "replicas": apart, "port": launch.port, "args": (*launch.args, TRANSFER)},
+    ]
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """One values file."""
+    from planner.sources.companions import companion_image
+
     launch, parallel = plan_launch(plan), plan.best.parallelism
+    sidecar = placement.mirrored(plan, companion_image("llm-d-routing-sidecar").reference) if split(plan) else None
     text = fill(
         "llm-d/llm-d.yaml.j2",
-        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1)),
+        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1, drains=launch.replicas > 1)),
         uri=f"hf://{plan.best.model.checkpoint}",
+        roles=_roles(plan, launch),
+        sidecar=sidecar,
+        service_port=launch.port,
+        target_port=TARGET_PORT,
+        nixl_port=NIXL_PORT,
         accelerator=_ACCELERATORS[launch.platform],
         tensor=parallel.tensor,
         data=parallel.data,
@@ -40,4 +87,4 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {FILE: text}
 
 
-TARGET = Target("llm-d", "Values of llm-d's modelservice chart", (FILE,), refuses, render, default=False)
+TARGET = Target("llm-d", "Values of llm-d's modelservice chart", (FILE,), refuses, render, default=False, needed=split)

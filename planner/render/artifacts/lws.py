@@ -41,7 +41,13 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         expanded=(*joined, "--node-rank=0"),
         fields={"VLLM_HOST_IP": "status.podIP"},
     )
-    worker = replace(leader, probes=False, expanded=(*joined, f"--node-rank={INDEX}", "--headless"))
+    worker = replace(
+        leader,
+        probes=False,
+        drain_s=0,
+        grace_s=launch.grace_s,
+        expanded=(*joined, f"--node-rank={INDEX}", "--headless"),
+    )
     text = fill(
         "lws/lws.yaml.j2",
         **pod.values(plan, launch, leader),
@@ -53,4 +59,12 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {FILE: text}
 
 
-TARGET = Target("lws", "LeaderWorkerSet: one replica over several nodes", (FILE,), refuses, render, default=False)
+TARGET = Target(
+    "lws",
+    "LeaderWorkerSet: one replica over several nodes",
+    (FILE,),
+    refuses,
+    render,
+    default=False,
+    needed=lambda plan: nodes.nodes_per_replica(plan) > 1,
+)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from planner.render import names
+from planner.render import names, placement
 from planner.render.arguments import nim as arguments
 from planner.render.artifacts.docker import headline
 from planner.render.charts import why_no_plain_name
@@ -33,7 +33,10 @@ def not_nim(plan: Plan) -> str | None:
         return f"no image of NIM {best.engine.version} is known"
     if best.model.revision is not None and not _REVISION.fullmatch(best.model.revision):
         return "the revision is none of the Hub's, and NIM splits its arguments at spaces"
-    return why_no_plain_name(plan)
+    site = plan.request.site
+    if site is not None and site.ca_bundle is not None:
+        return "NIM is given certificates by its operator's proxy settings, which this target does not write"
+    return placement.why_only_hub(plan, "NIM") or why_no_plain_name(plan)
 
 
 def refuses(plan: Plan) -> str | None:
@@ -59,7 +62,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             "nim/nim.sh.j2",
             title=headline(plan),
             name=f"llm-{names.slug(best.model.served_name)}",
-            image=best.engine.image or image.reference,
+            image=placement.mirrored(plan, best.engine.image or image.reference),
             verified=best.engine.image_verified or image.verified,
             port=image.port,
             health_path=plan.resolved.engine.health_path or DEFAULT_HEALTH,
@@ -68,7 +71,11 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             shm_mib=ceil_div(best.limits.shm_bytes or 64 * MIB, MIB),
             devices=",".join(map(str, range(best.parallelism.devices_per_replica))),
             cache_path=image.cache_path,
-            environment={**image.environment, **arguments.environment(best, plan.resolved)},
+            environment={
+                **image.environment,
+                **arguments.environment(best, plan.resolved),
+                **placement.environment(plan.request.site),
+            },
             token=token(plan),
         )
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render import names, nodes, pod
+from planner.render import names, nodes, placement, pod
 from planner.render.arguments import nim as arguments
 from planner.render.artifacts import nim
 from planner.render.artifacts.docker import headline
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "nim-operator.yaml"
+PULL_SECRET = "ngc-secret"
+"""Of NVIDIA's registry, where no mirror has its own."""
 
 
 def refuses(plan: Plan) -> str | None:
@@ -36,11 +38,15 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     best, limits, parallel = plan.best, plan.best.limits, plan.best.parallelism
     image = find_image(best, plan.resolved)
     assert image is not None
-    reference = best.engine.image or image.reference
+    reference = placement.mirrored(plan, best.engine.image or image.reference)
     repository, tag, _ = names.split_reference(reference)
     namespace, _, model = best.model.checkpoint.partition("/")
     over = nodes.nodes_per_replica(plan)
-    environment = {**image.environment, **arguments.environment(best, plan.resolved)}
+    environment = {
+        **image.environment,
+        **arguments.environment(best, plan.resolved),
+        **placement.environment(plan.request.site),
+    }
     del environment["NIM_MODEL_PATH"]  # the cache is mounted in its place
     name = f"llm-{names.slug(best.model.served_name)}"
     several = parallel.replicas > 1 or over > 1
@@ -54,6 +60,9 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         model=model,
         revision=best.model.revision,
         image=reference,
+        pull_secret=plan.request.site.pull_secret
+        if plan.request.site and plan.request.site.pull_secret
+        else PULL_SECRET,
         repository=repository,
         tag=tag,
         disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
@@ -62,6 +71,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         memory_mib=ceil_div(limits.host_memory_bytes, MIB),
         replicas=parallel.replicas,
         environment=environment,
+        fetching=placement.environment(plan.request.site),
         selector=pod.node_selector(plan),
         cpu_request=parallel.devices_per_replica // over + 2,
         devices_per_node=parallel.devices_per_replica // over,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from planner.render.arguments import is_local
 from planner.render.arguments import ollama as engine
+from planner.render.native import memory_advice
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -43,6 +44,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         environment=sorted(environment.items()),
         port=DEFAULT_PORT,
         local_file=engine.source(configuration) if is_local(configuration.model) else None,
+        memory=memory_advice(plan),
     )
     return {"Modelfile": modelfile(plan), "ollama-create.sh": script}
 

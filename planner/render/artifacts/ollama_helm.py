@@ -26,6 +26,8 @@ def refuses(plan: Plan) -> str | None:
     reason = ollama.refuses(plan) or kubernetes.refuses(plan)
     if reason is not None:
         return reason
+    if plan.request.site is not None and plan.request.site.ca_bundle is not None:
+        return "the chart mounts no certificates of ours; use target kubernetes or helm"
     launch = plan_launch(plan)
     if not _NAME.fullmatch(launch.served_name):
         return "the chart puts the served name into a shell command and a path: letters, digits and ._- only"
@@ -43,7 +45,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     environment = {name: value for name, value in launch.environment.items() if name != "OLLAMA_HOST"}
     text = fill(
         "ollama-helm/ollama-helm.yaml.j2",
-        **pod.values(plan, launch, pod.pod_of(launch, several=False)),
+        **pod.values(plan, launch, pod.pod_of(launch, several=False, drains=False)),
         repository=repository,
         tag=tag,
         vendor=_VENDORS.get(launch.platform, ""),

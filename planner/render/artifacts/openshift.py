@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from planner.render import pod
+from planner.render import placement, pod
 from planner.render.artifacts import kubernetes
 from planner.render.launch import Launch, Volume, find_image, plan_launch
 from planner.render.registry import Target
@@ -46,8 +46,8 @@ def refuses(plan: Plan) -> str | None:
     wanted = (*launch.capabilities, *(["an unconfined seccomp profile"] if launch.unconfined else []))
     if wanted:
         return f"the image for {launch.platform} needs {', '.join(wanted)}, which restricted-v2 does not give"
-    if launch.command and "pip install" in " ".join(launch.command):
-        return "a plugin is installed when the container starts, which an assigned user may not; derive an image"
+    if launch.derived_from is not None:
+        return "the image with the plugin is not known to run as an assigned user; derive an image from one that does"
     if not any_user(plan) and substitute(plan) is None:
         return (
             f"{launch.engine}'s image for {launch.platform} is only known to run as root, which restricted-v2 forbids"
@@ -79,7 +79,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     if other is not None:
         launch = replace(
             launch,
-            image=other.reference,
+            image=placement.mirrored(plan, other.reference),
             image_note=other.note,
             image_verified=False,
             command=launch.command or ("vllm", "serve"),

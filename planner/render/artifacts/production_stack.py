@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render import pod
+from planner.render import placement, pod
 from planner.render.charts import why_no_vllm_chart
 from planner.render.launch import plan_launch
 from planner.render.names import split_reference
@@ -40,10 +40,11 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 
     launch, best = plan_launch(plan), plan.best
     repository, tag, _ = split_reference(launch.image)
-    router, router_tag, _ = split_reference(companion_image("lmstack-router").reference)
+    router, router_tag, _ = split_reference(placement.mirrored(plan, companion_image("lmstack-router").reference))
     text = fill(
         "production-stack/production-stack.yaml.j2",
-        **pod.values(plan, launch, pod.pod_of(launch, several=False)),
+        **pod.values(plan, launch, pod.pod_of(launch, several=False, drains=False)),
+        environment=placement.environment(plan.request.site),
         repository=repository,
         tag=tag,
         model=best.model.checkpoint,

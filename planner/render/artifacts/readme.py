@@ -14,6 +14,7 @@ from planner.render.templating import fill
 from planner.units import gib
 
 if TYPE_CHECKING:
+    from planner.spec.features import Features
     from planner.spec.plan import Configuration, Figure, Percentiles, Plan, Resolved
 
 _HOW = {
@@ -22,6 +23,9 @@ _HOW = {
     "kubernetes": ("k8s.yaml", "kubectl apply -f k8s.yaml"),
     "helm": ("helm/", "helm install llm helm/"),
     "ollama": ("Modelfile, ollama-create.sh", "bash ollama-create.sh"),
+    "quantize": ("quantize.sh", "bash quantize.sh"),
+    "preload": ("preload.sh", "bash preload.sh, where there is a network"),
+    "image": ("Dockerfile", "docker build --tag NAME ., as its first lines say"),
     "kustomize": ("kustomization.yaml", "kubectl apply -k ."),
     "hpa": ("hpa.yaml, prometheus-adapter.yaml", "kubectl apply -f k8s.yaml -f hpa.yaml"),
     "keda": ("keda.yaml", "kubectl apply -f k8s.yaml -f keda.yaml"),
@@ -35,6 +39,7 @@ _HOW = {
     "nim-operator": ("nim-operator.yaml", "kubectl apply -f nim-operator.yaml"),
     "endpoints": ("endpoints.py", "python endpoints.py create"),
     "systemd": ("systemd.service", "sudo systemctl enable --now, as its first lines say"),
+    "windows": ("windows.ps1", "powershell -ExecutionPolicy Bypass -File windows.ps1"),
     "launchd": ("launchd.plist", "launchctl bootstrap, as its first lines say"),
     "llama-server": ("llama-server.sh", "bash llama-server.sh"),
     "ollama-helm": ("ollama-helm.yaml", "helm install llm otwld/ollama --values ollama-helm.yaml"),
@@ -103,9 +108,21 @@ def facts(best: Configuration, resolved: Resolved) -> list[tuple[str, str]]:
     image = find_image(best, resolved)
     if image is not None and image.note:
         rows.append(("Image needs", image.note))
+    if best.features is not None:
+        rows.append(("Features", features(best.features)))
     if engine.plugin:
-        rows.append(("Plugin", f"{engine.plugin} (not in the stock image: installed when the container starts)"))
+        rows.append(("Plugin", f"{engine.plugin} (not in the stock image: target image derives one that has it)"))
     return rows
+
+
+def features(held: Features) -> str:
+    """What was asked beyond answering, on one line: `speculative ngram, draft tokens 4, tool calling`."""
+    said = [
+        name.replace("_", " ")
+        + ("" if value is True else f" {', '.join(value) if isinstance(value, tuple) else value}")
+        for name, value in held.model_dump(exclude_defaults=True).items()
+    ]
+    return ", ".join(said)
 
 
 def limits(best: Configuration) -> list[tuple[str, float, str]]:
@@ -138,7 +155,8 @@ def figures(best: Configuration) -> list[tuple[str, str, str]]:
 
     if best.performance is not None:
         latency("TTFT", best.performance.ttft_ms)
-        latency("ITL", best.performance.itl_ms)
+        if best.performance.itl_ms is not None:
+            latency("ITL", best.performance.itl_ms)
         add("Output", best.performance.output_tokens_per_s)
         add("Input and output", best.performance.total_tokens_per_s)
         add("Requests", best.performance.requests_per_s)

@@ -10,7 +10,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from typing import Final
 
-from planner.sources.detect.found import Device, Found, Run, mib
+from planner.sources.detect import nvml
+from planner.sources.detect.found import Device, Found, Run, mib, run_command
 
 QUERY: Final = ("nvidia-smi", "-q", "-x")
 CSV_QUERY: Final = (
@@ -22,7 +23,9 @@ _LINK: Final = re.compile(r"NV\d+")
 
 
 def probe(run: Run) -> Found | None:
-    """Every NVIDIA device, None when there is none."""
+    """Every NVIDIA device, None when there is none. On this machine NVML is asked first, where it is installed."""
+    if run is run_command and (found := nvml.probe()):
+        return found
     text = run(QUERY)
     found = parse_xml(text) if text else None
     if found is None and (text := run(CSV_QUERY)):

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import cast
 
 from planner.errors import FormatError
-from planner.spec.model import Attention, Block, DenseFfn, Ffn, LayerGroup, Mixer, MoeFfn
+from planner.spec.model import Attention, Block, DenseFfn, Ffn, LayerGroup, Mixer, MoeFfn, RotaryTable
 
 
 class Config:
@@ -121,6 +121,7 @@ class Decoder:
     embedding_dim: int | None = None
     lm_head_bias: bool = False
     modality: str = "text"
+    rotary: tuple[RotaryTable, ...] = ()
     assumptions: tuple[str, ...] = field(default=())
 
     def plus(self, *blocks: Block, modality: str = "vision") -> Decoder:

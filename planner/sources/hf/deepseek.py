@@ -1,4 +1,4 @@
-"""Multi-head latent attention: DeepSeek V2, V3 and V3.2, Kimi K2, GLM-5, MiniCPM3.
+"""Multi-head latent attention: DeepSeek V2, V3 and V3.2, Kimi K2, GLM-5, GLM-4.7-Flash, MiniCPM3.
 
 The multi-token-prediction layer of the checkpoint is a block of its own: it is on disk, and engines
 load it only for speculative decoding. Sources: modeling_deepseek_v3.py of transformers 5.23.0; the
@@ -80,6 +80,11 @@ def glm_moe_dsa(c: Config) -> Decoder:
     return _deepseek(c, indexer=True, router_bias=True, mtp_copies=False)
 
 
+def glm4_moe_lite(c: Config) -> Decoder:
+    """GLM-4.7-Flash: as V3, with GLM's default of one dense layer; the MTP layer repeats embedding and head."""
+    return deepseek_v3(c.with_defaults(first_k_dense_replace=1))
+
+
 def minicpm3(c: Config) -> Decoder:
     """Dense, tied; V is as wide as hidden / heads."""
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
@@ -93,5 +98,6 @@ READERS: dict[str, Reader] = {
     "deepseek_v32": deepseek_v32,
     "kimi_k2": deepseek_v3,
     "glm_moe_dsa": glm_moe_dsa,
+    "glm4_moe_lite": glm4_moe_lite,
     "minicpm3": minicpm3,
 }

@@ -167,6 +167,52 @@ def exaone(c: Config) -> Decoder:
     return _uniform(c.with_defaults(num_hidden_layers=c.integer("num_layers", "num_hidden_layers")), gqa(c), gated(c))
 
 
+def exaone4(c: Config) -> Decoder:
+    """Norms after attention and MLP; `sliding_window_pattern` is a row of L and G, a period, or nothing."""
+    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
+    raw = c.data.get("sliding_window_pattern")
+    period = len(raw) if isinstance(raw, str) else c.opt_int("sliding_window_pattern")
+    tokens = window(c)
+    plans = []
+    for kind in layer_kinds(c, n, pattern=period if tokens else None):
+        limit = tokens if kind == "sliding_attention" else None
+        plans.append(LayerPlan((gqa(c, qk_norm="head", window_tokens=limit),), (gated(c),), 2 * h))
+    return simple(c, plans)
+
+
+def hunyuan_dense(c: Config) -> Decoder:
+    """Norms on queries and keys, a tied head."""
+    bias = c.flag("attention_bias")
+    qk = "head" if c.flag("use_qk_norm", True) else "none"
+    return _uniform(c, gqa(c, qkv_bias=bias, o_bias=bias, qk_norm=qk), gated(c), tie=True)
+
+
+def ernie4_5(c: Config) -> Decoder:
+    bias = c.flag("use_bias")
+    return _uniform(c, gqa(c, qkv_bias=bias, o_bias=bias), gated(c, bias=bias), tie=True)
+
+
+def arcee(c: Config) -> Decoder:
+    """Llama with a squared-ReLU MLP that has no gate."""
+    ffn = DenseFfn(intermediate=c.positive("intermediate_size"), gated=False, bias=c.flag("mlp_bias"))
+    bias = c.flag("attention_bias")
+    return _uniform(c, gqa(c, qkv_bias=bias, o_bias=bias), ffn)
+
+
+def apertus(c: Config) -> Decoder:
+    """No gate; the activation (xIELU) has two trained numbers a layer."""
+    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
+    bias = c.flag("attention_bias")
+    attention = gqa(c, qkv_bias=bias, o_bias=bias, qk_norm="head")
+    ffn = DenseFfn(intermediate=c.positive("intermediate_size"), gated=False, bias=c.flag("mlp_bias"))
+    return simple(c, [LayerPlan((attention,), (ffn,), 2 * h + 2)] * n)
+
+
+def olmo(c: Config) -> Decoder:
+    """LayerNorms without parameters, the last one too."""
+    return _uniform(c, gqa(c), gated(c), norms=0, norm_factor=0)
+
+
 def minicpm(c: Config) -> Decoder:
     return _uniform(c, gqa(c), gated(c), tie=True)
 
@@ -197,6 +243,12 @@ READERS: dict[str, Reader] = {
     "cohere": cohere,
     "cohere2": cohere2,
     "exaone": exaone,
+    "exaone4": exaone4,
+    "hunyuan_v1_dense": hunyuan_dense,
+    "ernie4_5": ernie4_5,
+    "arcee": arcee,
+    "apertus": apertus,
+    "olmo": olmo,
     "minicpm": minicpm,
     "gemma": gemma,
 }

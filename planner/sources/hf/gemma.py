@@ -6,6 +6,7 @@ Source: configuration_gemma*.py and modeling_gemma*.py of transformers 5.23.0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from planner.sources.hf.common import (
@@ -19,7 +20,7 @@ from planner.sources.hf.common import (
     moe,
     simple,
 )
-from planner.spec.model import Attention, Block, DenseFfn, Ffn
+from planner.spec.model import Attention, Block, DenseFfn, Ffn, RotaryTable
 
 _GEMMA3_DEFAULTS: dict[str, object] = {
     "num_attention_heads": 8,
@@ -51,7 +52,31 @@ def gemma3(c: Config) -> Decoder:
     for kind in layer_kinds(c, n, c.integer("sliding_window_pattern", "_sliding_window_pattern", default=6)):
         attention = gqa(flat, qk_norm="head", window_tokens=tokens if kind == "sliding_attention" else None)
         plans.append(LayerPlan((attention,), (gated(c),), 4 * h))
-    return simple(flat, plans, tie=True)
+    decoder = simple(flat, plans, tie=True)
+    return replace(decoder, rotary=tuple(_rotary(flat, decoder)))
+
+
+def _rotary(c: Config, decoder: Decoder) -> Iterator[RotaryTable]:
+    """Sliding layers rotate by an own base; full ones may stretch positions by a factor."""
+    scaling = c.sub("rope_scaling")
+    if "rope_parameters" in c:
+        scaling = c.sub("rope_parameters").sub("full_attention")
+    factor = scaling.data.get("factor")
+    if "linear" not in (scaling.text("rope_type"), scaling.text("type")) or not isinstance(factor, int | float):
+        factor = 1
+    seen: set[bool] = set()
+    for layer, plan in enumerate(decoder.layers):
+        attention = plan.mixers[0]
+        if not isinstance(attention, Attention) or (full := attention.window_tokens is None) in seen:
+            continue
+        seen.add(full)
+        stretch = factor if full else 1
+        yield RotaryTable(
+            positions=round(decoder.context_length * stretch),
+            width=attention.head_dim,
+            first_layer=layer,
+            scaled=stretch > 1,
+        )
 
 
 def _first_shared(c: Config, n: int) -> int:

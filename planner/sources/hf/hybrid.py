@@ -1,4 +1,4 @@
-"""Decoders with recurrent layers: Qwen3-Next and 3.5, Granite 4, Nemotron-H, Falcon-H1, Jamba, Mamba, LFM2.
+"""Decoders with recurrent layers: Qwen3-Next and 3.5, Granite 4, Nemotron-H, Falcon-H1, Jamba, Mamba, LFM2 and 2.5.
 
 Source: the models' modelling files in transformers 5.23.0; the multi-token-prediction blocks from
 published safetensors totals, which they make exact.
@@ -6,6 +6,7 @@ published safetensors totals, which they make exact.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from planner.errors import FormatError
@@ -22,7 +23,6 @@ from planner.sources.hf.common import (
 )
 from planner.sources.hf.moe import moe_parameters, sparse_layers
 from planner.spec.model import (
-    Attention,
     Block,
     DenseFfn,
     Ffn,
@@ -228,20 +228,53 @@ def mamba2(c: Config) -> Decoder:
 
 def lfm2(c: Config) -> Decoder:
     """Short convolutions with attention every few layers; norms on queries and keys."""
-    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
-    conv = ShortConv(dim=h, kernel=c.positive("conv_L_cache", default=3), bias=c.flag("conv_bias"))
     width = c.positive("intermediate_size", "block_ff_dim")
     if c.flag("block_auto_adjust_ff_dim", True):
         width = int(2 * width / 3)
         multiple = c.positive("block_multiple_of", default=256)
         scale = c.data.get("block_ffn_dim_multiplier", 1.0)
         width = multiple * -(-int(float(scale) * width) // multiple)  # type: ignore[arg-type]
-    attention: Attention = gqa(c, qk_norm="head")
+    return _convolutions(c, [DenseFfn(intermediate=width)] * c.positive("num_hidden_layers"))
+
+
+def lfm2_moe(c: Config) -> Decoder:
+    """Experts from the third layer on, by default; their router has a bias on its scores."""
+    n, dense = c.positive("num_hidden_layers"), c.integer("num_dense_layers", default=2)
+    experts = moe(c, router_bias=c.flag("use_expert_bias", True))
+    return _convolutions(c, [gated(c) if i < dense else experts for i in range(n)])
+
+
+def _convolutions(c: Config, ffns: Sequence[Ffn]) -> Decoder:
+    """LFM2's layers, each with its feed-forward of `ffns`; attention where `full_attn_idxs` or `layer_types` say."""
+    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
+    conv = ShortConv(dim=h, kernel=c.positive("conv_L_cache", default=3), bias=c.flag("conv_bias"))
+    attention = gqa(c, qk_norm="head")
+    full = c.sequence("full_attn_idxs")
+    kinds = layer_kinds(c, n) if full is None else ["full_attention" if i in full else "conv" for i in range(n)]
     plans = []
-    for kind in layer_kinds(c, n):
+    for kind, ffn in zip(kinds, ffns, strict=True):
         mixer: Mixer = attention if kind == "full_attention" else conv
-        plans.append(LayerPlan((mixer,), (DenseFfn(intermediate=width),), 2 * h))
+        plans.append(LayerPlan((mixer,), (ffn,), 2 * h))
     return simple(c, plans, tie=c.flag("tie_embedding", True))
+
+
+def falcon_mamba(c: Config) -> Decoder:
+    """Mamba 1 alone; Falcon's inner norms have no weights."""
+    h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
+    rank = c.data.get("time_step_rank")
+    mixer = Mamba1(
+        d_inner=c.positive("intermediate_size", default=c.positive("expand", default=2) * h),
+        state_dim=c.positive("state_size", default=16),
+        dt_rank=-(-h // 16) if rank in (None, "auto") else c.positive("time_step_rank"),
+        conv_kernel=c.positive("conv_kernel", default=4),
+        conv_bias=c.flag("use_conv_bias", True),
+        proj_bias=c.flag("use_bias"),
+    )
+    tie = c.text("model_type") == "mamba"
+    base = simple(c.with_defaults(max_position_embeddings=1 << 18), [LayerPlan((mixer,), (), h)] * n, tie=tie)
+    if "max_position_embeddings" in c:
+        return base
+    return replace(base, assumptions=("the config states no context length: 262144 tokens taken",))
 
 
 READERS: dict[str, Reader] = {
@@ -254,4 +287,7 @@ READERS: dict[str, Reader] = {
     "jamba": jamba,
     "mamba2": mamba2,
     "lfm2": lfm2,
+    "lfm2_moe": lfm2_moe,
+    "mamba": falcon_mamba,
+    "falcon_mamba": falcon_mamba,
 }

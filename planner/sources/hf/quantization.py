@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from planner.errors import UnknownNameError
 from planner.sources.hf.common import Config, Decoder
 
-KNOWN_METHODS = ("fp8", "compressed-tensors", "awq", "gptq", "mxfp4", "modelopt", "bitsandbytes", "fbgemm_fp8")
+KNOWN_METHODS = (
+    "fp8", "compressed-tensors", "awq", "gptq", "auto-round", "mxfp4", "modelopt", "quark", "bitsandbytes",
+    "fbgemm_fp8", "eetq",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,12 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
             raise UnknownNameError("quantization", f"gptq with {bits} bits", ("gptq-int4", "gptq-int8"))
         group = q.data.get("group_size", 128)
         return Quantized(f"gptq-int{bits}", 0 if group == -1 else q.positive("group_size", default=128))
+    if method in ("auto-round", "intel/auto-round"):
+        return _auto_round(q)
+    if method == "quark":
+        return _quark(q, decoder)
+    if method == "eetq":
+        return Quantized("eetq", None, _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains))
     if method == "mxfp4":
         return Quantized("mxfp4", 32, _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains))
     if method == "modelopt" or method in ("NVFP4", "FP8", "MIXED_PRECISION"):
@@ -117,6 +126,34 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
             "bnb-nf4" if q.flag("load_in_4bit") else "bnb-int8", 64 if q.flag("load_in_4bit") else None, kept
         )
     raise UnknownNameError("quantization method", method, KNOWN_METHODS)
+
+
+def _auto_round(q: Config) -> Quantized:
+    """Intel's AutoRound packs as GPTQ does, or as AWQ where `packing_format` says so."""
+    bits, group = q.positive("bits", default=4), q.data.get("group_size", 128)
+    size = 0 if group == -1 else q.positive("group_size", default=128)
+    if bits == 4 and "awq" in q.text("packing_format"):
+        return Quantized("awq", size)
+    if bits not in (4, 8):
+        raise UnknownNameError("quantization", f"auto-round with {bits} bits", ("gptq-int4", "gptq-int8"))
+    return Quantized(f"gptq-int{bits}", size)
+
+
+def _quark(q: Config, decoder: Decoder) -> Quantized:
+    """AMD's Quark: one scheme for all linears, `exclude` names those without. Source: vLLM's quark.py."""
+    every = q.sub("global_quant_config")
+    weight, acts = every.sub("weight"), every.sub("input_tensors")
+    dtype = weight.text("dtype")
+    kept = _kept(q.sequence("exclude") or (), decoder, _glob)
+    if dtype == "fp8_e4m3":
+        return Quantized("fp8-dynamic" if acts.flag("is_dynamic") else "fp8", None, kept)
+    if dtype == "fp4":
+        return Quantized("mxfp4", weight.positive("group_size", default=32), kept)
+    if dtype == "int8":
+        return Quantized("int8-w8a8" if acts.data else "int8-w8a16", None, kept)
+    raise UnknownNameError(
+        "quantization", f"quark {dtype or 'without global_quant_config'}", ("fp8", "mxfp4", "int8-w8a8")
+    )
 
 
 def _compressed(q: Config, decoder: Decoder) -> Quantized:

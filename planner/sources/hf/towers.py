@@ -24,6 +24,27 @@ def clip(c: Config) -> int:
     return 3 * p * p * h + h + positions * h + 4 * h + c.positive("num_hidden_layers") * layer
 
 
+def split_by_tensor(c: Config, *, merger: bool = False, gated: bool = False) -> int:
+    """Parameters of a ViT's layers (and of Qwen's `merger`s) that vLLM divides by tensor parallelism.
+
+    Matrices and the biases of column-parallel ones; patches, positions and norms are on every device.
+    Source: vLLM 0.26 models/siglip.py, clip.py, qwen2_vl.py, qwen2_5_vl.py, qwen3_vl.py, pixtral.py.
+    """
+    if "embed_dim" in c:
+        h, out = c.positive("embed_dim"), c.positive("hidden_size")
+        inner = c.positive("mlp_ratio", default=4) * h
+    else:
+        h, inner = c.positive("hidden_size"), c.positive("intermediate_size")
+        out = c.positive("out_hidden_size", default=h)
+    columns = 3 * h + (2 if gated else 1) * inner
+    layers = c.positive("num_hidden_layers", "depth") * (4 * h * h + (3 if gated else 2) * h * inner + columns)
+    if not merger:
+        return layers
+    merged = h * c.positive("spatial_merge_size", default=2) ** 2
+    count = 1 + len(c.sequence("deepstack_visual_indexes") or ())
+    return layers + count * (merged * merged + merged + merged * out)
+
+
 def _qwen_patch(c: Config, width: int) -> int:
     p, t = c.positive("patch_size"), c.positive("temporal_patch_size", default=2)
     return c.positive("in_channels", "in_chans", default=3) * t * p * p * width

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 CLOSE = 0.27
 """Relative difference that a note may explain: a tied head that the files store once more."""
+SMALL_EXTRA_B = 0.75
+"""What a small model's name may leave out, in billions: its embeddings (Falcon3-1B has 1.67)."""
 _TOTAL = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)B(?![A-Za-z0-9])", re.IGNORECASE)
 _EXPERTS = re.compile(r"-\d+E(?![A-Za-z0-9])")
 """`17B-16E`: the figure before it counts what is active (Llama 4)."""
@@ -53,10 +55,12 @@ def _named(m: ModelSpec) -> Iterator[str]:
     figures = [float(t) for t in _TOTAL.findall(name)]
     if figures:
         said, counted = max(figures), active if _EXPERTS.search(name) else total
-        yield from within(f"shapes over the {said:g}B of the name", counted / said, 0.7, 1.5, "times")
+        most = max(1.5, 1 + SMALL_EXTRA_B / said)
+        yield from within(f"shapes over the {said:g}B of the name", counted / said, 0.7, most, "times")
     if match := _ACTIVE.search(name):
-        share = active / float(match[1])
-        yield from within(f"active parameters over the A{match[1]}B of the name", share, 0.6, 1.5, "times")
+        said = float(match[1])
+        most = max(1.5, 1 + SMALL_EXTRA_B / said)
+        yield from within(f"active parameters over the A{match[1]}B of the name", active / said, 0.6, most, "times")
 
 
 def _ranges(m: ModelSpec) -> Iterator[str]:

@@ -15,7 +15,7 @@ from planner.errors import UsageError
 from planner.render import render, targets
 from planner.render.launch import plan_launch, why_no_image
 from planner.render.write import RECORD
-from planner.validate.lint import contents, tools
+from planner.validate.lint import contents, hardening, tools
 from planner.validate.verdict import Check, from_problems, guarded, passed, skipped
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...
         contents.tags(given, manifests),
         contents.no_secret(given),
         contents.platform(given, plan),
+        hardening.check(dict(given) | {f"{name}.yaml": text for name, text in manifests.items()}, plan),
     )
 
 

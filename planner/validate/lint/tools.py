@@ -19,7 +19,10 @@ from planner.validate import custom
 from planner.validate.lint.documents import objects
 from planner.validate.verdict import Check, failed, from_problems, passed, skipped
 
-KUBERNETES_VERSIONS = ("1.28", "1.34")
+OLDEST_KUBERNETES, NEWEST_VERSIONS = "1.28", 3
+"""Objects are checked by this minor version, and by as many of the newest that the installed schemas know."""
+IMAGE_VOLUMES_SINCE = (1, 31)
+"""Older versions know no volume that is an image, and a plan whose weights are one needs a newer cluster."""
 EXTRA = "it comes with `pip install 'planner[validate]'`"
 TIMEOUT_S = 60
 _CORE_GROUPS = frozenset(
@@ -118,8 +121,12 @@ def kubernetes(manifests: Mapping[str, str]) -> Check:
     without: set[str] = set()
     n_objects = 0
 
+    checked_by = kubernetes_versions(kubernetes_validate.latest_version())
+
     def core(document: dict[str, Any], place: str) -> None:
-        for version in KUBERNETES_VERSIONS:
+        for version in checked_by:
+            if _mounts_an_image(document) and tuple(map(int, version.split("."))) < IMAGE_VOLUMES_SINCE:
+                continue
             try:
                 kubernetes_validate.validate(document, version, strict=True)
             except kubernetes_validate.ValidationError as error:
@@ -144,8 +151,20 @@ def kubernetes(manifests: Mapping[str, str]) -> Check:
     if not n_objects:
         return skipped(name, "no Kubernetes objects in these files")
     also = f"; no schema of ours for {', '.join(sorted(without))}, their pods were checked" if without else ""
-    versions = " and ".join(KUBERNETES_VERSIONS)
+    versions = ", ".join(checked_by)
     return from_problems(name, problems, f"{n_objects} objects in {len(manifests)} files, by {versions}{also}")
+
+
+def kubernetes_versions(latest: str) -> tuple[str, ...]:
+    """Minor versions to check by, oldest first, given the newest (`1.37.0`)."""
+    major, minor = latest.split(".")[:2]
+    newest = range(int(minor) - NEWEST_VERSIONS + 1, int(minor) + 1)
+    return (OLDEST_KUBERNETES, *(f"{major}.{number}" for number in newest))
+
+
+def _mounts_an_image(document: object) -> bool:
+    """True when any pod in `document` has an image as a volume."""
+    return any("image" in volume for pod in custom.pods(document) for volume in pod.get("volumes", ()))
 
 
 def _is_core(api_version: str) -> bool:

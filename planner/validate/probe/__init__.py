@@ -69,6 +69,7 @@ def probe_checks(
     except EndpointError as error:
         return (failed("reachable", str(error)), *logged)
     checks.append(named)
+    model = model or promise.served_name  # a proxy may list no models and serve the planned one
     if model is not None:
         target = openai.Target(client, model, promise)
         checks += openai.checks(target)

@@ -85,6 +85,7 @@ def checks(target: Target, load: Load, progress: Progress | None = None) -> tupl
             "load", f"{n} requests, {load.concurrency} at once, in {run.wall_s:.1f} s, about "
             f"{prompts.input_tokens:,} input and {load.output_tokens:,} output tokens each",
             requests=n, concurrency=load.concurrency, wall_s=round(run.wall_s, 3),
+            input_tokens=load.input_tokens, output_tokens=load.output_tokens,
         )  # fmt: skip
     if not n:
         return (first,)
@@ -218,11 +219,26 @@ def percentile(values: Sequence[float], p: float) -> float:
     return ordered[max(0, math.ceil(p / 100 * len(ordered)) - 1)]
 
 
+def log_error(values: Sequence[float]) -> float:
+    """Standard error of the logarithm of the median of `values`, for so few of them: Student's t for z at 90 %.
+
+    A median's error is √(π/2) times a mean's (Kenney and Keeping 1962); of a single value nothing is known, and a
+    factor of two is assumed.
+    """
+    n = len(values)
+    if n < 2:
+        return math.log(2.0)
+    logs = [math.log(max(v, 1e-6)) for v in values]
+    mean = sum(logs) / n
+    spread = math.sqrt(sum((x - mean) ** 2 for x in logs) / (n - 1))
+    return math.sqrt(math.pi / 2 / n) * spread * (1.0 + 0.94 / (n - 1))
+
+
 def _latency(name: str, values: list[float], planned: Figure | None, why: str) -> Check:
     if not values:
         return skipped(name, "answers of one token have no time between tokens")
     p50, p90, p99 = (percentile(values, p) for p in (50, 90, 99))
-    figures = {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99}
+    figures = {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "log_error": log_error(values)}
     told = f"p50 {p50:,.1f}, p90 {p90:,.1f}, p99 {p99:,.1f} ms"
     if planned is None or why:
         return skipped(name, f"{told}; {why or 'no plan to compare with'}", **figures)

@@ -43,7 +43,7 @@ def promise_of(plan: Plan) -> Promise:
         input_tokens=request.input_tokens,
         output_tokens=request.output_tokens,
         ttft_ms=performance.ttft_ms.p50 if performance else None,
-        itl_ms=performance.itl_ms.p50 if performance else None,
+        itl_ms=performance.itl_ms.p50 if performance and performance.itl_ms else None,
         output_tokens_per_s=performance.output_tokens_per_s if performance else None,
         memory=best.memory,
         grammar=plan.resolved.engine.has("grammar"),

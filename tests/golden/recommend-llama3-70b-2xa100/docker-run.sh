@@ -8,7 +8,7 @@ NAME="${NAME:-llm-meta-llama-3-70b-instruct}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-8000}"
 # The tag follows the release pattern; nobody has confirmed that the registry holds it.
-# Image: CUDA 13 build, so driver 580 or newer; -cu129 variants of the tag exist for older drivers. The image also knows user 2000 with paths under /home/vllm; an arbitrary UID needs the self-built vllm-openai-nonroot target.
+# Image: CUDA 13 build, so driver 580 or newer; -cu129 variants of the tag exist for older drivers. The image starts as root and also knows user 2000 with paths under /home/vllm; an arbitrary UID needs the self-built vllm-openai-nonroot target.
 planned_image=docker.io/vllm/vllm-openai:v0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
@@ -39,11 +39,13 @@ start() {
     --restart unless-stopped
     --stop-timeout 60
     --publish "$BIND:$2:8000"
-    --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-weights,target=/root/.cache/huggingface'
-    --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-compile-cache,target=/root/.cache/vllm'
+    --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-weights,target=/home/vllm/.cache/huggingface'
+    --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-compile-cache,target=/home/vllm/.cache/vllm'
     --shm-size 3072m
     --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
     --security-opt no-new-privileges
+    --user 2000:0
+    --env HOME=/home/vllm
   )
   run+=(--gpus "\"device=$3\"")
   "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
@@ -62,6 +64,12 @@ wait_until_ready() {
     sleep 5
   done
 }
+
+# The container does not run as root: give it its volumes once.
+docker run --rm --user 0:0 --network none --entrypoint chown \
+  --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-weights,target=/home/vllm/.cache/huggingface' \
+  --mount 'type=volume,source=llm-meta-llama-3-70b-instruct-compile-cache,target=/home/vllm/.cache/vllm' \
+  "$IMAGE" -R 2000:0 /home/vllm/.cache/huggingface /home/vllm/.cache/vllm
 
 start "$NAME-0" "$((PORT + 0))" '0,1'
 echo "waiting up to $START_BUDGET_S s: weights are downloaded on the first start"

@@ -20,7 +20,7 @@ docker info >/dev/null 2>&1 || { echo "the docker daemon does not answer" >&2; e
 
 command_line=(
   --model-id=neuralmagic/Meta-Llama-3-8B-Instruct-FP8
-  --num-shard=1
+  --num-shard=2
   --max-input-tokens=7936
   --max-total-tokens=8192
   --max-batch-prefill-tokens=7936
@@ -64,22 +64,14 @@ wait_until_ready() {
   done
 }
 
-start "$NAME-0" "$((PORT + 0))" 0
-start "$NAME-1" "$((PORT + 1))" 1
-start "$NAME-2" "$((PORT + 2))" 2
-start "$NAME-3" "$((PORT + 3))" 3
-start "$NAME-4" "$((PORT + 4))" 4
-start "$NAME-5" "$((PORT + 5))" 5
-start "$NAME-6" "$((PORT + 6))" 6
-start "$NAME-7" "$((PORT + 7))" 7
+start "$NAME-0" "$((PORT + 0))" '0,1'
+start "$NAME-1" "$((PORT + 1))" '2,3'
+start "$NAME-2" "$((PORT + 2))" '4,5'
+start "$NAME-3" "$((PORT + 3))" '6,7'
 echo "waiting up to $START_BUDGET_S s: weights are downloaded on the first start"
 wait_until_ready "$NAME-0" "http://$BIND:$((PORT + 0))$HEALTH"
 wait_until_ready "$NAME-1" "http://$BIND:$((PORT + 1))$HEALTH"
 wait_until_ready "$NAME-2" "http://$BIND:$((PORT + 2))$HEALTH"
 wait_until_ready "$NAME-3" "http://$BIND:$((PORT + 3))$HEALTH"
-wait_until_ready "$NAME-4" "http://$BIND:$((PORT + 4))$HEALTH"
-wait_until_ready "$NAME-5" "http://$BIND:$((PORT + 5))$HEALTH"
-wait_until_ready "$NAME-6" "http://$BIND:$((PORT + 6))$HEALTH"
-wait_until_ready "$NAME-7" "http://$BIND:$((PORT + 7))$HEALTH"
 
 echo "ready; try it: BASE_URL=http://$BIND:$PORT bash bench.sh smoke"

@@ -43,7 +43,8 @@ run=(
   --env NIM_TENSOR_PARALLEL_SIZE=1
 )
 # Keys go from the environment to the container; they are written nowhere.
-for key in NGC_API_KEY; do
+keys=(NGC_API_KEY)
+for key in "${keys[@]}"; do
   if [ -n "${!key:-}" ]; then
     export "${key?}"
     run+=(--env "$key")

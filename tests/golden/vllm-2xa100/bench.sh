@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # vllm 0.33.0 serving meta-llama/Llama-3.1-8B-Instruct on 2xA100-SXM4-80GB
-# Use:  bash bench.sh [smoke | vllm | guidellm]     BASE_URL names another server,
+# Use:  bash bench.sh [smoke | vllm | guidellm | aiperf]     BASE_URL names another server,
 # CONCURRENCY another number of clients (the planned one is of the whole deployment, not of one replica).
 set -euo pipefail
 
@@ -42,9 +42,22 @@ with_guidellm() {
     --data "kind=synthetic_text,prompt_tokens=$INPUT_TOKENS,output_tokens=$OUTPUT_TOKENS"
 }
 
+# Its ITL is what the plan calls so too: (latency - TTFT) / (output tokens - 1).
+with_aiperf() {
+  command -v aiperf >/dev/null || { echo "install it first: pip install 'aiperf>=0.13'" >&2; exit 1; }
+  aiperf profile \
+    --url "$BASE_URL" --endpoint-type chat --streaming \
+    --model "$MODEL" --tokenizer "$TOKENIZER" \
+    --isl "$INPUT_TOKENS" --isl-stddev 0 --osl "$OUTPUT_TOKENS" --osl-stddev 0 \
+    --extra-inputs ignore_eos:true \
+    --concurrency "$CONCURRENCY" \
+    --request-count "$REQUESTS" --random-seed 0 --ui simple
+}
+
 case "${1:-smoke}" in
   smoke) smoke ;;
   vllm) smoke && with_vllm ;;
   guidellm) smoke && with_guidellm ;;
-  *) echo "use: bash bench.sh [smoke | vllm | guidellm]" >&2; exit 2 ;;
+  aiperf) smoke && with_aiperf ;;
+  *) echo "use: bash bench.sh [smoke | vllm | guidellm | aiperf]" >&2; exit 2 ;;
 esac
