@@ -21,8 +21,9 @@ CASES: dict[str, tuple[str, float]] = {
     "python itself": ("pass", 0.0),
     "import planner": ("import planner", 0.15),
     "recommend llama3-70b on 2xA100": (
-        "import sys; sys.argv = ['planner', 'recommend', '--model', 'llama3-70b', '--gpus', '2xA100'];"
-        "from planner.cli.main import application; application(sys.argv[1])(standalone_mode=False)",
+        "import sys; sys.argv = ['planner', 'recommend', '--model', 'llama3-70b', '--gpus', '2xA100']\n"
+        "from planner.cli.main import run\n"
+        "try:\n    run()\nexcept SystemExit:\n    pass",
         0.6,
     ),
     "estimate llama3-8b on 1xH100": ("import planner; planner.estimate('llama3-8b', '1xH100')", 0.6),

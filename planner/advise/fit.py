@@ -6,6 +6,7 @@ simulation. Knows the same physics as the search.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import PERSONAL_CLASSES, make_brief
@@ -42,6 +43,8 @@ class FitRow:
     output_tokens_per_s: float
     meets_slo: bool
     command: str
+    alike: tuple[str, ...] = ()
+    """Other models of the very same shapes, which run the same."""
 
 
 _NO_SHAPE = {
@@ -57,24 +60,26 @@ def fit(catalog: Catalog, machine: Machine, request: Request) -> tuple[FitRow, .
     Best means: meets the latency targets, then more parameters (the usual proxy for answers'
     quality), then faster.
     """
-    rows: list[FitRow] = []
-    seen: dict[str, Assessment | None] = {}
+    rows: dict[str, FitRow | None] = {}
     variants = {c.repo for model in catalog.models() for c in model.checkpoints if c.repo and c.repo != model.id}
     for model in catalog.models():
         if model.modality == "embedding" or not model.instruct or model.id in variants:
             continue
         shapes = model.model_dump_json(exclude=_NO_SHAPE)
+        if shapes in rows:
+            known = rows[shapes]
+            rows[shapes] = known and replace(known, alike=(*known.alike, model.id))
+            continue
+        rows[shapes] = None
         try:
             brief = make_brief(request.model_copy(update={"model": model.id}), model, machine)
-            if shapes not in seen:
-                seen[shapes] = None
-                seen[shapes] = _best(catalog, brief)
+            best = _best(catalog, brief)
         except PlannerError:
             continue  # a context too short for the load, an architecture no engine here runs
-        best = seen[shapes]
         if best is not None:
-            rows.append(_row(brief, best))
-    return tuple(sorted(rows, key=lambda r: (not r.meets_slo, -r.parameters, -r.output_tokens_per_s, r.model)))
+            rows[shapes] = _row(brief, best)
+    found = [row for row in rows.values() if row is not None]
+    return tuple(sorted(found, key=lambda r: (not r.meets_slo, -r.parameters, -r.output_tokens_per_s, r.model)))
 
 
 def _best(catalog: Catalog, brief: Brief) -> Assessment | None:

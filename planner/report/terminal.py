@@ -81,7 +81,7 @@ def print_fit(console: Console, found: Sequence[FitRow], top: int) -> None:
         table.add_column(column, justify="left" if column in ("model", "engine", "quantization") else "right")
     for row in found[:top]:
         table.add_row(
-            Text(row.model),
+            Text(row.model + (f" (+{len(row.alike)} alike)" if row.alike else "")),
             count(row.parameters),
             row.engine,
             row.quantization,
@@ -93,7 +93,8 @@ def print_fit(console: Console, found: Sequence[FitRow], top: int) -> None:
             "met" if row.meets_slo else "missed",
         )
     console.print(table)
-    console.print(Text(f"{len(found)} models run here; --top shows more"))
+    models = len(found) + sum(len(row.alike) for row in found)
+    console.print(Text(f"{models} models of {len(found)} shapes run here; --top shows more, -o json names those alike"))
 
 
 def _print_reasons(console: Console, best: Configuration) -> None:
