@@ -61,16 +61,18 @@ def releases_for(catalog: Catalog, brief: Brief) -> tuple[tuple[EngineRelease, .
     engines = ADVISED_ENGINES if request.engine is None else (request.engine,)
     chosen, refused = [], []
     for engine in engines:
-        releases = catalog.releases(engine)
-        if not releases:
+        if next(catalog.newest_releases(engine), None) is None:
             known = sorted({r.engine for r in catalog.releases()})
             raise UnknownNameError("engine", engine, known, hint=f"known: {', '.join(known)}")
         if request.engine_version is not None:
-            chosen.append(nearest_release(releases, request.engine_version))
+            chosen.append(nearest_release(catalog.releases(engine), request.engine_version))
             continue
-        running = [r for r in releases if r.image_for(platform) or platform in r.native_platforms]
-        if running:
-            chosen.append(running[0])
+        running = (
+            r for r in catalog.newest_releases(engine) if r.image_for(platform) or platform in r.native_platforms
+        )
+        newest = next(running, None)
+        if newest is not None:
+            chosen.append(newest)
         else:
             refused.append(
                 Rejection(candidate=engine, reason=f"no {engine} image or build for {platform}", rule="platform")

@@ -31,7 +31,7 @@ def consult_guide(catalog: Catalog, brief: Brief, found: Survey) -> Verdict:
     candidates = _all_candidates(found)
     releases: dict[str, EngineRelease] = {c.release.engine: c.release for c in candidates}
     for engine in status:
-        releases.setdefault(engine, catalog.releases(engine)[0])
+        releases.setdefault(engine, next(catalog.newest_releases(engine)))
     formats = {c.quantization.id: c.quantization for c in candidates}.values()
     situation = Situation(
         request=brief.request,

@@ -144,6 +144,18 @@ class Catalog:
         found = [r for r in self._all("engine", EngineRelease) if engine in (None, r.engine)]
         return tuple(sorted(found, key=lambda r: (r.engine, tuple(-n for n in version_key(r.version)))))
 
+    def newest_releases(self, engine: str) -> Iterator[EngineRelease]:
+        """Releases of one engine, newest first, each read when it is asked for."""
+        from planner.spec.engine import EngineRelease
+
+        rows = self._connection.execute("SELECT id FROM entry WHERE kind = 'engine' AND id LIKE ? || '/%'", (engine,))
+        ids = sorted((i for (i,) in rows), key=lambda i: version_key(i.partition("/")[2]), reverse=True)
+        for identifier in ids:
+            (body,) = self._connection.execute(
+                "SELECT body FROM entry WHERE kind = 'engine' AND id = ?", (identifier,)
+            ).fetchone()
+            yield self._parsed("engine", identifier, body, EngineRelease)
+
     def formats(self) -> tuple[QuantizationFormat, ...]:
         """Every weight format, by id."""
         from planner.spec.quantization import QuantizationFormat
