@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.errors import UnknownNameError
+from planner.estimate.identity import remembered
 from planner.sources.index import fold
 from planner.spec.engine import EngineRelease, KernelSupport
 from planner.spec.hardware import Machine
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
 
 
+@remembered
 def kernel_for(release: EngineRelease, machine: Machine, quantization_id: str) -> tuple[KernelSupport, bool] | str:
     """The support row for `quantization_id` on `machine` and whether the multiply itself is native.
 

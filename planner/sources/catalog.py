@@ -46,6 +46,7 @@ class Catalog:
         self._folded: dict[str, dict[str, str]] = {}
         self._found: dict[tuple[str, str], Spec] = {}
         self._hosts: dict[str, tuple[Instance, ...]] = {}
+        self._versions: dict[str, list[str]] = {}
 
     # -- hardware ---------------------------------------------------------------------------------
 
@@ -148,13 +149,17 @@ class Catalog:
         """Releases of one engine, newest first, each read when it is asked for."""
         from planner.spec.engine import EngineRelease
 
-        rows = self._connection.execute("SELECT id FROM entry WHERE kind = 'engine' AND id LIKE ? || '/%'", (engine,))
-        ids = sorted((i for (i,) in rows), key=lambda i: version_key(i.partition("/")[2]), reverse=True)
-        for identifier in ids:
-            (body,) = self._connection.execute(
-                "SELECT body FROM entry WHERE kind = 'engine' AND id = ?", (identifier,)
-            ).fetchone()
-            yield self._parsed("engine", identifier, body, EngineRelease)
+        if engine not in self._versions:
+            select = "SELECT id FROM entry WHERE kind = 'engine' AND id LIKE ? || '/%'"
+            ids = (identifier for (identifier,) in self._connection.execute(select, (engine,)))
+            self._versions[engine] = sorted(ids, key=lambda i: version_key(i.partition("/")[2]), reverse=True)
+        for identifier in self._versions[engine]:
+            held = self._cache.get(("engine", identifier))
+            if not isinstance(held, EngineRelease):
+                select = "SELECT body FROM entry WHERE kind = 'engine' AND id = ?"
+                (body,) = self._connection.execute(select, (identifier,)).fetchone()
+                held = self._parsed("engine", identifier, body, EngineRelease)
+            yield held
 
     def formats(self) -> tuple[QuantizationFormat, ...]:
         """Every weight format, by id."""
