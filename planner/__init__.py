@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Any
 from planner.version import __version__
 
 if TYPE_CHECKING:
+    from planner.answers import Comparison, Estimate, Recommendation
     from planner.api import (
-        Comparison,
-        Estimate,
-        Recommendation,
         accuracy,
         calibrate,
         checkpoints,

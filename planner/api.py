@@ -1,8 +1,7 @@
-"""The public functions and their results. The command line is a shell over these.
+"""The public functions. The command line is a shell over these; what they answer is in `answers`.
 
 Every keyword is a field of `planner.spec.request.Request`; a wrong value raises UsageError with one
-line, a request that nothing fulfils raises InfeasibleError with the ladder of ways out. Longer than 400 lines because
-every public name is documented here, in one place.
+line, a request that nothing fulfils raises InfeasibleError with the ladder of ways out.
 """
 
 from __future__ import annotations
@@ -11,155 +10,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from planner.answers import Comparison, Estimate, Recommendation
 from planner.errors import UsageError
-from planner.records import dataclass
 
 if TYPE_CHECKING:
     from planner.advise.fit import FitRow
     from planner.spec.local import LocalCorrection
     from planner.spec.model import Checkpoint
-    from planner.spec.plan import (
-        Configuration,
-        Cost,
-        Figure,
-        MemoryLedger,
-        Percentiles,
-        Plan,
-        Rejection,
-    )
+    from planner.spec.plan import Plan
     from planner.spec.request import Request
     from planner.validate.accuracy import Report
     from planner.validate.simulate import Simulation
     from planner.validate.verdict import Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Recommendation:
-    """A plan, and what can be made of it."""
-
-    plan: Plan
-
-    @property
-    def best(self) -> Configuration:
-        """The configuration to deploy."""
-        return self.plan.best
-
-    @property
-    def alternatives(self) -> tuple[Configuration, ...]:
-        """What else would work, best first; the runner-up engine leads."""
-        return self.plan.alternatives
-
-    @property
-    def rejected(self) -> tuple[Rejection, ...]:
-        """What was refused, and why."""
-        return self.plan.rejected
-
-    def explain(self) -> str:
-        """The decision trace as text."""
-        from planner.report.text import explanation
-
-        return explanation(self.plan)
-
-    def artifacts(self, targets: Sequence[str] | None = None) -> dict[str, str]:
-        """Relative path → text of every file of the plan (or of `targets` only)."""
-        return generate(self.plan, targets)
-
-    def save(self, folder: str | Path, targets: Sequence[str] | None = None) -> tuple[Path, ...]:
-        """Write the files, all or none. Raises OutputError when `folder` cannot be written."""
-        from planner.render.write import save
-
-        return save(self.artifacts(targets), folder)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The plan as plain data: what `-o json` prints."""
-        return self.plan.model_dump(mode="json")
-
-    def to_dataframe(self) -> Any:
-        """Best and alternatives as a pandas DataFrame. Raises UsageError when pandas is missing."""
-        from planner.report.table import dataframe
-
-        return dataframe(self.plan)
-
-    def _repr_html_(self) -> str:
-        from planner.report.html import plan_html
-
-        return plan_html(self.plan)
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Figures of one configuration. The latencies and rates are None when it does not fit."""
-
-    configuration: Configuration
-    assumptions: tuple[str, ...]
-
-    @property
-    def memory(self) -> MemoryLedger:
-        """The ledger of the fullest device."""
-        return self.configuration.memory
-
-    @property
-    def ttft_ms(self) -> Percentiles | None:
-        """Time to first token over requests, ms."""
-        return self.configuration.performance.ttft_ms if self.configuration.performance else None
-
-    @property
-    def itl_ms(self) -> Percentiles | None:
-        """Inter-token latency (TPOT) over requests, ms."""
-        return self.configuration.performance.itl_ms if self.configuration.performance else None
-
-    @property
-    def output_tokens_per_s(self) -> Figure | None:
-        """Output tokens/s of the whole deployment."""
-        return self.configuration.performance.output_tokens_per_s if self.configuration.performance else None
-
-    @property
-    def total_tokens_per_s(self) -> Figure | None:
-        """Input and output tokens/s of the whole deployment."""
-        return self.configuration.performance.total_tokens_per_s if self.configuration.performance else None
-
-    @property
-    def requests_per_s(self) -> Figure | None:
-        """Requests/s of the whole deployment."""
-        return self.configuration.performance.requests_per_s if self.configuration.performance else None
-
-    @property
-    def cost(self) -> Cost:
-        """USD, where a price is known."""
-        return self.configuration.cost
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: what `planner estimate -o json` prints."""
-        return {
-            "configuration": self.configuration.model_dump(mode="json"),
-            "assumptions": list(self.assumptions),
-        }
-
-    def _repr_html_(self) -> str:
-        from planner.report.html import estimate_html
-
-        return estimate_html(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Engines side by side on one machine, with published rows where the seed or a source has them."""
-
-    configurations: tuple[Configuration, ...]
-    refused: Mapping[str, str]
-    published: tuple[Mapping[str, Any], ...]
-    contradictions: tuple[str, ...]
-    assumptions: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data: what `planner compare -o json` prints."""
-        return {
-            "configurations": [c.model_dump(mode="json") for c in self.configurations],
-            "refused": dict(self.refused),
-            "published": [dict(row) for row in self.published],
-            "contradictions": list(self.contradictions),
-            "assumptions": list(self.assumptions),
-        }
 
 
 def make_request(**fields: Any) -> Request:

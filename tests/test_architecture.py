@@ -24,7 +24,7 @@ ROWS = (
     ("validate",),
     ("upkeep",),
     ("report",),
-    ("api", "__init__"),
+    ("api", "answers", "__init__"),
     ("cli", "__main__"),
 )
 RANK = {name: row for row, names in enumerate(ROWS) for name in names}

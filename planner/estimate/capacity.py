@@ -69,15 +69,8 @@ def most_users(serve: Serve, workload: Workload, targets: Targets) -> Capacity:
         if high >= MOST_USERS:
             return Capacity(float(low), held, None)
         high *= 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        found = at(middle)
-        now = targets.broken(found)
-        if now:
-            high, breaks = middle, now
-        else:
-            held, low = found, middle
-    return Capacity(float(low), held, breaks)
+    steps = (high - low).bit_length() - 1  # between powers of two: down to one user
+    return _narrowed(lambda users: at(round(users)), targets, Capacity(float(low), held, breaks), float(high), steps)
 
 
 def highest_rate(serve: Serve, workload: Workload, targets: Targets, most_per_s: float) -> Capacity:
@@ -89,14 +82,19 @@ def highest_rate(serve: Serve, workload: Workload, targets: Targets, most_per_s:
     def at(rate: float) -> Performance:
         return serve(replace(workload, arrival="poisson", request_rate=rate))
 
-    held, low, high = None, 0.0, SATURATION * most_per_s
-    breaks: Broken = "throughput"
-    for _ in range(RATE_STEPS):
-        middle = (low + high) / 2.0
+    return _narrowed(at, targets, Capacity(0.0, None, "throughput"), SATURATION * most_per_s, RATE_STEPS)
+
+
+def _narrowed(
+    at: Callable[[float], Performance], targets: Targets, held: Capacity, high: float, steps: int
+) -> Capacity:
+    """`held` after `steps` bisections of what lies between its load and `high`, where it breaks."""
+    for _ in range(steps):
+        middle = (held.load + high) / 2.0
         found = at(middle)
-        now = targets.broken(found)
-        if now:
-            high, breaks = middle, now
+        breaks = targets.broken(found)
+        if breaks:
+            held, high = replace(held, breaks=breaks), middle
         else:
-            held, low = found, middle
-    return Capacity(low, held, breaks)
+            held = replace(held, load=middle, performance=found)
+    return held

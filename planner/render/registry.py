@@ -63,38 +63,16 @@ _MODULES = (
 )
 """In the order of the documentation; those that are always written last."""
 
-_ON_REQUEST = frozenset(
-    (
-        "kustomize",
-        "hpa",
-        "keda",
-        "kserve",
-        "openshift",
-        "ray",
-        "production_stack",
-        "nim",
-        "nim_operator",
-        "endpoints",
-        "systemd",
-        "launchd",
-        "windows",
-        "llama_server",
-        "ollama_helm",
-    )
-)
-"""Modules whose targets are never written unasked: not imported to find what a plan's files are."""
-
 
 @cache
-def all_targets(unasked: bool = False) -> tuple[Target, ...]:
-    """Every target, those that are always written last; `unasked`: without those that must be named."""
-    wanted = [name for name in _MODULES if not (unasked and name in _ON_REQUEST)]
-    return tuple(import_module(f"planner.render.artifacts.{name}").TARGET for name in wanted)
+def all_targets() -> tuple[Target, ...]:
+    """Every target, those that are always written last."""
+    return tuple(import_module(f"planner.render.artifacts.{name}").TARGET for name in _MODULES)
 
 
 def select(plan: Plan, slugs: Sequence[str] | None = None) -> tuple[Target, ...]:
     """The targets to render. Raises UnknownNameError, or UsageError with the reason of a refusal."""
-    known = {target.slug: target for target in all_targets(unasked=slugs is None)}
+    known = {target.slug: target for target in all_targets()}
     always = [target for target in known.values() if target.always]
     if slugs is None:
         return (*(t for t in known.values() if not t.always and t.unasked(plan)), *always)

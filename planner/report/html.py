@@ -11,7 +11,7 @@ from planner.report.table import COLUMNS, rows
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from planner.api import Estimate
+    from planner.answers import Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
 _STYLE = (

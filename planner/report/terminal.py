@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from planner.advise.fit import FitRow
-    from planner.api import Comparison, Estimate
+    from planner.answers import Comparison, Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
 

@@ -224,6 +224,15 @@ class Catalog:
         data: dict[str, Any] = json.loads(row[0])
         return data
 
+    def record(self, name: str, spec: type[S]) -> S:
+        """The catalog file `name` as one `spec`. Raises CatalogError when it is missing or damaged."""
+        from pydantic import ValidationError
+
+        try:
+            return spec.model_validate(self.document(name))
+        except ValidationError as error:
+            raise CatalogError(f"{name}.yaml: {' '.join(str(error).split())}") from None
+
     # -- index ------------------------------------------------------------------------------------
 
     def _all(self, kind: str, spec: type[S]) -> tuple[S, ...]:

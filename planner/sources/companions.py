@@ -6,39 +6,28 @@ Read once, never on a cold start.
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from planner.errors import CatalogError
-from planner.spec.base import Spec
 from planner.spec.companion import CompanionImage, Companions, EnginePlugin, Monitoring, Panel
 
 if TYPE_CHECKING:
     from planner.spec.migration import MigrationRow
 
-_FILE, _MONITORING, _MIGRATION = "companions.yaml", "monitoring.yaml", "migration.yaml"
-S = TypeVar("S", bound=Spec)
-
-
-def _read(name: str, kind: type[S]) -> S:
-    from pydantic import ValidationError
-
-    from planner.sources.catalog import load
-
-    try:
-        return kind.model_validate(load().document(name.removesuffix(".yaml")))
-    except ValidationError as error:
-        raise CatalogError(f"{name}: {' '.join(str(error).split())}") from None
-
 
 @cache
 def companions() -> Companions:
     """Images and instances. Raises CatalogError when the file is damaged."""
-    return _read(_FILE, Companions)
+    from planner.sources.catalog import load
+
+    return load().record("companions", Companions)
 
 
 @cache
 def _monitoring() -> Monitoring:
-    return _read(_MONITORING, Monitoring)
+    from planner.sources.catalog import load
+
+    return load().record("monitoring", Monitoring)
 
 
 def monitoring_panels(engine: str) -> tuple[Panel, ...]:
@@ -51,7 +40,7 @@ def companion_image(name: str) -> CompanionImage:
     for image in companions().images:
         if image.id == name:
             return image
-    raise CatalogError(f"{_FILE} has no image {name!r}")
+    raise CatalogError(f"companions.yaml has no image {name!r}")
 
 
 def engine_plugin(name: str) -> EnginePlugin | None:
@@ -62,6 +51,7 @@ def engine_plugin(name: str) -> EnginePlugin | None:
 @cache
 def migration_rows() -> tuple[MigrationRow, ...]:
     """What changes for a client from Ollama to vLLM. Raises CatalogError when the file is damaged."""
+    from planner.sources.catalog import load
     from planner.spec.migration import Migration
 
-    return _read(_MIGRATION, Migration).rows
+    return load().record("migration", Migration).rows

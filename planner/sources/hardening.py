@@ -11,14 +11,9 @@ from planner.spec.hardening import Hardening
 @cache
 def hardening() -> Hardening:
     """Rules and waivers. Raises CatalogError when the file is damaged or waives a rule that does not exist."""
-    from pydantic import ValidationError
-
     from planner.sources.catalog import load
 
-    try:
-        found = Hardening.model_validate(load().document("hardening"))
-    except ValidationError as error:
-        raise CatalogError(f"hardening.yaml: {' '.join(str(error).split())}") from None
+    found = load().record("hardening", Hardening)
     known = {rule.id for rule in found.rules}
     for waiver in found.waivers:
         if waiver.rule not in known:

@@ -5,23 +5,15 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from planner.errors import CatalogError
 from planner.spec.parsers import ParserFamily, Parsers
-
-_FILE = "parsers"
 
 
 @cache
 def parsers() -> Parsers:
     """All families. Raises CatalogError when the file is damaged."""
-    from pydantic import ValidationError
-
     from planner.sources.catalog import load
 
-    try:
-        return Parsers.model_validate(load().document(_FILE))
-    except ValidationError as error:
-        raise CatalogError(f"{_FILE}.yaml: {' '.join(str(error).split())}") from None
+    return load().record("parsers", Parsers)
 
 
 def family_of(model_id: str) -> ParserFamily | None:

@@ -17,15 +17,10 @@ _FILE = "recipes"
 @cache
 def recipes() -> Recipes:
     """Tools and recipes. Raises CatalogError when the file is damaged."""
-    from pydantic import ValidationError
-
     from planner.sources.catalog import load
     from planner.spec.recipe import Recipes
 
-    try:
-        return Recipes.model_validate(load().document(_FILE))
-    except ValidationError as error:
-        raise CatalogError(f"{_FILE}.yaml: {' '.join(str(error).split())}") from None
+    return load().record(_FILE, Recipes)
 
 
 def recipe_for(quantization: str) -> Recipe | None:

@@ -1,4 +1,8 @@
-"""The decision guide: what it chooses, in which order its rules act, and what it tells."""
+"""The decision guide: what it chooses, in which order its rules act, and what it tells.
+
+Longer than 400 lines because every case starts from the situations made here, and test folders are no packages to
+share them from.
+"""
 
 from __future__ import annotations
 

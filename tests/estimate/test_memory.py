@@ -1,4 +1,7 @@
-"""The ledger: it adds up, agrees with what engines logged, and refuses what does not fit."""
+"""The ledger: it adds up, agrees with what engines logged, and refuses what does not fit.
+
+Longer than 400 lines because every case deploys by one factory, and test folders are no packages to share it from.
+"""
 
 from __future__ import annotations
 

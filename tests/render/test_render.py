@@ -202,10 +202,3 @@ def test_weights_in_the_home_of_nobody_are_one_clear_line(make_plan: Any, engine
     plan = make_plan(engine, "cuda", model={"checkpoint": "~nobody-of-this-name/m"})
     with pytest.raises(UsageError, match="home of a user that is not here"):
         render(plan)
-
-
-def test_only_targets_that_must_be_named_are_left_out_when_none_is() -> None:
-    from planner.render.registry import all_targets
-
-    named = set(all_targets()) - set(all_targets(unasked=True))
-    assert named == {t for t in all_targets() if not (t.default or t.always or t.needed)}
