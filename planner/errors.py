@@ -77,16 +77,18 @@ class UnknownNameError(UsageError, LookupError):
 
 
 class InfeasibleError(PlannerError):
-    """Nothing that was asked for fits. `remedies` is the ranked ladder of ways out."""
+    """Nothing that was asked for fits. `remedies` is the ranked ladder of ways out; `tried`: they were looked for."""
 
     def __init__(
         self,
         message: str,
         remedies: tuple[Remedy, ...] = (),
         rejected: tuple[Rejection, ...] = (),
+        *,
+        tried: bool = True,
     ) -> None:
         super().__init__(message)
-        self.remedies, self.rejected = remedies, rejected
+        self.remedies, self.rejected, self.tried = remedies, rejected, tried
 
 
 class CheckFailedError(PlannerError):

@@ -118,6 +118,9 @@ def enumerate_candidates(
             if isinstance(kernel, str):
                 refused.append(Rejection(candidate=label, reason=kernel, rule="kernel"))
                 continue
+            if reason := _float16_refusal(release, brief, quantization.id):
+                refused.append(Rejection(candidate=label, reason=reason, rule="dtype"))
+                continue
             support, native = kernel
             own = quantization.id == brief.model.quantization
             if checkpoint is None and not own and support.checkpoint_only and quantization.needs_checkpoint:
@@ -163,6 +166,17 @@ def _architecture_refusal(release: EngineRelease, model: ModelSpec) -> str:
     return ""
 
 
+def _float16_refusal(release: EngineRelease, brief: Brief, quantization_id: str) -> str:
+    """Why the activations cannot be float16, where they would have to be; else an empty string."""
+    if brief.model.model_type not in release.no_float16_model_types:
+        return ""
+    title = f"{release.engine} {release.version} refuses float16 for {brief.model.model_type}"
+    accelerator = brief.machine.accelerator
+    if accelerator is not None and accelerator.lacks_bf16:
+        return f"{title}, and {accelerator.name} has no bfloat16"
+    return title if quantization_id == "fp16" else ""
+
+
 def _formats(
     catalog: Catalog, brief: Brief, release: EngineRelease, refused: list[Rejection]
 ) -> Iterator[tuple[QuantizationFormat, Checkpoint | None]]:
@@ -185,14 +199,14 @@ def _formats(
             reason = f"no GGUF of {model.id} is known, and one is not made from {model.quantization} weights"
             refused.append(Rejection(candidate=release.engine, reason=reason, rule="checkpoint"))
     else:
-        ids = [model.quantization] + (["fp16"] if model.quantization in ("bf16", "fp32") else [])
+        ids = [model.quantization, *{"bf16": ("fp16",), "fp32": ("bf16", "fp16")}.get(model.quantization, ())]
         ids += [q for q in published if not q.startswith("gguf:")]
         ids += _online(catalog, brief, release, set(ids))
     floor = _quality_floor(catalog, brief, release)
     bf16_runs = not isinstance(kernel_for(release, brief.machine, "bf16"), str)
     for identifier in dict.fromkeys(ids):
         quantization = catalog.format(identifier)
-        if identifier == "fp16" and bf16_runs and model.quantization == "bf16":
+        if identifier == "fp16" and bf16_runs and model.quantization in ("bf16", "fp32"):
             continue  # same bytes, same speed, less range
         if floor is not None and quantization.quality_rank > floor:
             refused.append(

@@ -67,7 +67,8 @@ def estimate_one(catalog: Catalog, brief: Brief) -> tuple[Configuration, tuple[s
     candidates, refused = enumerate_candidates(catalog, brief, releases)
     if not candidates:
         reasons = "; ".join(dict.fromkeys(r.reason for r in (*refused_platforms, *refused))) or "nothing matches"
-        raise InfeasibleError(f"{brief.model.id} cannot run so on {brief.machine.label}: {reasons}", (), tuple(refused))
+        told = f"{brief.model.id} cannot run so on {brief.machine.label}: {reasons}"
+        raise InfeasibleError(told, (), tuple(refused), tried=False)
     candidate = candidates[0]
     deployment = deploy(candidate, brief, _context(brief, candidate), engine_defaults=True)
     memory = ledger(deployment)

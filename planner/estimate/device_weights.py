@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from planner.estimate.allocator import NEVER_SPLIT_ABOVE
 from planner.estimate.deployment import Deployment
+from planner.estimate.gguf_tables import LayerBytes, layer_bytes
 from planner.estimate.identity import remembered
 from planner.estimate.loading import Repack, excess_bytes
 from planner.estimate.weights import TGI, device_tensors, rotary_tables, stage_layers, vllm_rules
 from planner.spec.engine import EngineRelease
-from planner.spec.model import Checkpoint, Mla, ModelSpec, StoredBytes
+from planner.spec.model import Checkpoint, Mla, ModelSpec
 from planner.spec.quantization import QuantizationFormat
 from planner.units import ceil_div
 
@@ -72,8 +73,10 @@ def _weights(
     sm: int | None,
     workspace_bytes: int,
 ) -> int:
-    if quant.kind == "gguf" and checkpoint is not None and checkpoint.stored is not None:
-        return _stored_share(model, checkpoint.stored, tp, pp, stage)
+    if quant.kind == "gguf":
+        return _gguf_share(
+            model, layer_bytes(model, quant, None, checkpoint.stored if checkpoint else None), tp, pp, stage
+        )
     k = release.memory.coefficients if release.memory else {}
     rules = vllm_rules(
         sm,
@@ -110,11 +113,12 @@ _REPACKS: dict[str, Repack] = {"awq": "awq", "gptq-int4": "prepack"}
 """Formats that Hopper's kernel for them lays out anew."""
 
 
-def _stored_share(model: ModelSpec, stored: StoredBytes, tp: int, pp: int, stage: int) -> int:
-    """One device's share of a GGUF whose header was read: its stage's tensors, split evenly."""
-    size = sum(stored.layers[i] for i in stage_layers(model.n_layers, pp, stage)) + stored.towers
-    if stage == 0 or (stage == pp - 1 and model.tie_word_embeddings):
-        size += stored.embedding
-    if stage == pp - 1:
-        size += stored.output + stored.other
+def _gguf_share(model: ModelSpec, file: LayerBytes, tp: int, pp: int, stage: int) -> int:
+    """One device's share of a GGUF: its stage's tensors, split evenly. A tied head is the embedding itself."""
+    size = sum(file.layers[i] for i in stage_layers(model.n_layers, pp, stage)) + file.towers
+    last = stage == pp - 1
+    if stage == 0 and not (last and model.tie_word_embeddings):
+        size += file.embedding
+    if last:
+        size += file.output
     return ceil_div(size, tp)

@@ -49,8 +49,10 @@ def ladder(error: InfeasibleError) -> str:
     lines = [str(error)]
     if error.remedies:
         lines += ["", "Ways out, least effort first:"]
-    else:
+    elif error.tried:
         lines += ["", "No single change that was tried is a way out."]
+    else:
+        lines += ["", "`planner recommend` with this model and machine looks for what runs."]
     for i, remedy in enumerate(error.remedies, 1):
         figures = ", ".join(f"{name} {value}" for name, value in remedy.figures.items() if name != "configuration")
         lines += [f"{i}. {remedy.action}: {remedy.detail}", f"   {figures}", f"   {remedy.command}"]

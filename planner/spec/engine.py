@@ -204,6 +204,8 @@ class EngineRelease(Spec):
     guaranteed_grammar, watermark, tool_calling, kubernetes, openshift, hf_endpoints, metrics,
     cpu_offload, layer_split, one_command, multimodal, embeddings …"""
     unsupported_model_types: tuple[str, ...] = ()
+    no_float16_model_types: tuple[str, ...] = ()
+    """Model types that it refuses to run in float16, and so not at all where there is no bfloat16."""
     supported_model_types: tuple[str, ...] = ()
     """Empty means every architecture in the catalog."""
     default_dtype: str = "auto"

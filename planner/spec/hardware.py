@@ -72,6 +72,11 @@ class Accelerator(Spec):
         major, minor = self.compute_capability.split(".")
         return int(major) * 10 + int(minor)
 
+    @property
+    def lacks_bf16(self) -> bool:
+        """True of NVIDIA GPUs before Ampere (Volta, Turing): 16-bit weights run in float16 there."""
+        return self.sm is not None and self.sm < 80
+
 
 class Cpu(Spec):
     """One CPU socket. `isa` names what kernels may use (avx2, avx512, amx, neon, sve2 …)."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4
 """Largest difference of two logits that count as equal, as a share of the largest logit."""
 MAX_STEPS = 20_000
+PREEMPTION_UNIT_TOKENS = 16
 N_QUESTIONS = 5
 """How many questions the smoke model is asked."""
 PROBE_LOAD = (64, 8)
@@ -174,12 +175,13 @@ def _preemption(b: Bench) -> Check:
     from planner.engine.params import SamplingParams
 
     size = b.twin.block_size
-    prompt_tokens, output_tokens = 2 * size - 4, 2 * size
-    context = 4 * size
+    unit = max(size, PREEMPTION_UNIT_TOKENS)  # an engine may page single tokens
+    prompt_tokens, output_tokens = 2 * unit - 4, 2 * unit
+    context = 4 * unit
     params = SamplingParams(output_tokens, 0.0, ignore_eos=True)
     prompts = [b.prompt(20 + i, prompt_tokens) for i in range(3)]
     ample = b.engine(context=context, sequences=3).generate(prompts, params)
-    tight = b.engine(context=context, sequences=3, n_blocks=7)
+    tight = b.engine(context=context, sequences=3, n_blocks=7 * unit // size)
     found = tight.generate(prompts, params)
     n = tight.scheduler.n_preemptions
     if not n:

@@ -45,7 +45,7 @@ def saved(tmp_path: Path) -> Callable[[str], Path]:
     """The folder that `--save-dir` makes of a named plan."""
 
     def save(name: str) -> Path:
-        planner.api.Recommendation(_plan(name)).save(tmp_path / name)
+        planner.Recommendation(_plan(name)).save(tmp_path / name)
         return tmp_path / name
 
     return save

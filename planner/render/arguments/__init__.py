@@ -61,14 +61,10 @@ def kv_cache_flag(configuration: Configuration, resolved: Resolved) -> str | Non
 
 
 def dtype_flag(configuration: Configuration, resolved: Resolved) -> str | None:
-    """The dtype that must be named because it is not the checkpoint's: bf16 weights on a GPU without bf16.
-
-    Turing and Volta (below compute capability 8.0) have no bfloat16.
-    """
+    """The dtype that must be named because it is not the checkpoint's: bf16 weights on a GPU without bf16."""
     names = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
     accelerator, model = resolved.machine.accelerator, resolved.model
     wanted = configuration.quantization if configuration.quantization in names else None
-    no_bf16 = accelerator is not None and accelerator.sm is not None and accelerator.sm < 80
-    if no_bf16 and (wanted or model.dtype) == "bf16":
+    if accelerator is not None and accelerator.lacks_bf16 and (wanted or model.dtype) == "bf16":
         wanted = "fp16"
     return names[wanted] if wanted is not None and wanted != model.dtype else None

@@ -77,7 +77,7 @@ def compose(folder: Path, floating: bool) -> tuple[Check, dict[str, Any]]:
     """
     name = "compose config"
     tool, docker = find("docker-compose"), find("docker")
-    if tool is None and docker is None:
+    if tool is None and (docker is None or run([docker, "compose", "version"], folder).returncode != 0):
         return skipped(name, f"docker compose is not installed; {EXTRA}"), {}
     words = [tool] if tool else [docker or "", "compose"]
     secret = folder / "hf_token.txt"
