@@ -84,6 +84,11 @@ def recommend_request(request: Request) -> Recommendation:
     catalog = load()
     model, assumed = resolve_model(catalog, request.model)
     notes: tuple[str, ...] = (assumed,) if assumed else ()
+    if model.adapter is not None:
+        from planner.advise.features import with_adapter
+
+        request, told = with_adapter(request, model)
+        notes = (*notes, told)
     if request.gpus is None:
         from planner.advise.search import search_and_advise
 

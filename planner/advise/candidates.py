@@ -200,7 +200,8 @@ def _formats(
             refused.append(Rejection(candidate=release.engine, reason=reason, rule="checkpoint"))
     else:
         ids = [model.quantization, *{"bf16": ("fp16",), "fp32": ("bf16", "fp16")}.get(model.quantization, ())]
-        ids += [q for q in published if not q.startswith("gguf:")]
+        upcast = SIXTEEN_BITS if model.quantization not in SIXTEEN_BITS else frozenset()  # larger, and no better
+        ids += [q for q in published if not q.startswith("gguf:") and q not in upcast]
         ids += _online(catalog, brief, release, set(ids))
     floor = _quality_floor(catalog, brief, release)
     bf16_runs = not isinstance(kernel_for(release, brief.machine, "bf16"), str)

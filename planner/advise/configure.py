@@ -147,7 +147,7 @@ def _reasons(
             choice=quantization.id,
             because=(
                 f"{gib(weights)} of weights on the fullest {where} leave room for {pool:,} tokens of KV cache; "
-                f"the load keeps about {need:,} in use"
+                + (f"the load keeps about {need:,} in use" if need <= pool else f"the load would keep {need:,} in use")
                 + ("" if candidate.native else f"; kernels widen {quantization.id} to 16 bits before multiplying")
             ),
             rule="memory-ledger",

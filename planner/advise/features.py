@@ -6,6 +6,7 @@ Reads capabilities, option lists and the parsers' catalog. Knows no flags (`rend
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from planner.spec.features import Features
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.engine import EngineRelease
     from planner.spec.hardware import Machine
+    from planner.spec.request import Request
 
 _VLLM = frozenset({"vllm", "nim"})
 _GGML = frozenset({"ollama", "llamacpp"})
@@ -205,3 +207,23 @@ def extras_of(catalog: Catalog, features: Features) -> Extras:
     draft, _ = resolve_model(catalog, features.draft_model)
     named = features.model_copy(update={"draft_model": draft.id})
     return Extras(named, draft, catalog.format(draft.quantization))
+
+
+def with_adapter(request: Request, model: ModelSpec) -> tuple[Request, str]:
+    """`request` that asks for the adapter which was named as the model, and what became of it.
+
+    Engines are told repositories of the Hub; an adapter in a folder is left to the user.
+    """
+    assert model.adapter is not None
+    from planner.spec.features import REPOSITORY, adapter_name
+    from planner.spec.request import Request
+
+    if re.fullmatch(REPOSITORY, model.adapter, re.ASCII) is None:
+        told = f"the adapter {model.adapter!a} is no repository: no file loads it; add it to the engine's options"
+        return request, told
+    asked = request.features.model_dump() if request.features is not None else {}
+    adapters = dict.fromkeys((*asked.get("lora_adapters", ()), model.adapter))
+    rank = max(model.adapter_rank or 1, asked.get("max_lora_rank", 16))
+    features = {**asked, "lora_adapters": tuple(adapters), "max_lora_rank": rank}
+    fields = request.model_dump(exclude_unset=True) | {"model": model.id, "features": features}
+    return Request.model_validate(fields), f"the adapter is served as {adapter_name(model.adapter)} with its base model"

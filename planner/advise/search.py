@@ -6,6 +6,7 @@ the fewest and smallest devices.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import make_brief
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Machine
     from planner.spec.model import ModelSpec
-    from planner.spec.plan import Plan
+    from planner.spec.plan import Plan, Remedy
     from planner.spec.request import Request
 
 _SERVER_CLASSES = ("datacenter", "workstation", "consumer")
@@ -69,9 +70,28 @@ def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option
         if option is not None:
             options.append(option)
     if not options:
-        where = "within that budget" if request.budget_usd_per_hour is not None else "in the catalog"
-        raise InfeasibleError(f"no machine {where} can serve {model.id} as asked")
+        if request.budget_usd_per_hour is None:
+            raise InfeasibleError(f"no machine in the catalog can serve {model.id} as asked")
+        dearer = _least_budget(catalog, model, request)
+        raise InfeasibleError(f"no machine within that budget can serve {model.id} as asked", dearer)
     return tuple(sorted(options, key=_order))
+
+
+def _least_budget(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Remedy, ...]:
+    """The cheapest instance that serves the model at all, as a way out of a budget that is too small."""
+    from planner.advise.command import command
+    from planner.spec.plan import Remedy
+
+    free = request.model_copy(update={"budget_usd_per_hour": None, "cheapest": True})
+    try:
+        found = min(search(catalog, model, free), key=lambda o: (o.usd_per_hour or math.inf, o.machine.label))
+    except InfeasibleError:
+        return ()
+    assert found.usd_per_hour is not None
+    budget = math.ceil(found.usd_per_hour * 100) / 100
+    wider = request.model_copy(update={"budget_usd_per_hour": budget})
+    figures = {"price": f"{found.usd_per_hour:.2f} USD/h"}
+    return (Remedy(action="a larger budget", detail=found.machine.label, command=command(wider), figures=figures),)
 
 
 def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, notes: tuple[str, ...]) -> Plan:
@@ -85,7 +105,7 @@ def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, note
     missing: Plan | None = None
     for i, option in enumerate(options[:_CONFIRMED]):
         others = ", ".join(_told(o) for j, o in enumerate(options[: i + 5]) if j > i)
-        said = f"searched {len(options)} machines that can serve it; next best: {others or 'none'}"
+        said = f"searched {len(options)} machines that can serve it, by price per token; next best: {others or 'none'}"
         try:
             plan = recommend(catalog, make_brief(request, model, option.machine, (*notes, said)))
         except InfeasibleError as error:

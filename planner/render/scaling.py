@@ -101,9 +101,8 @@ def tolerated(plan: Plan) -> tuple[int, str]:
     waiting = max(1, min(most, int(per_replica * spare_ms / 1000)))
     if spare_ms <= 0:
         return waiting, "the planned first token takes the whole objective: any queue is too long"
-    return waiting, (
-        f"{per_replica:.3g} requests/s per replica x {spare_ms / 1000:.3g} s that the first-token objective leaves"
-    )
+    why = f"{per_replica:.3g} requests/s per replica x {spare_ms / 1000:.3g} s that the first-token objective leaves"
+    return waiting, why + (f", at most the {most} that a replica runs at once" if waiting == most else "")
 
 
 def promql(text: str) -> str:

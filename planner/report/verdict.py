@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from planner.validate.verdict import Verdict
 
-STYLES = {"passed": "green", "failed": "bold red", "skipped": "yellow"}
+STYLES = {"passed": "green", "failed": "bold red", "missed": "bold yellow", "skipped": "yellow"}
 
 
 def print_verdict(console: Console, verdict: Verdict) -> None:

@@ -20,6 +20,7 @@ from planner.spec.model import Block, Checkpoint, ModelSpec
 
 MAX_CONFIG_BYTES: Final = 4 << 20
 MAX_CONFIG_DEPTH: Final = 64
+MAX_RANK: Final = 512
 _FLOATS: Final = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 _HEADS_OF_TASKS: Final = ("score.", "classifier.", "v_head.", "value_head.", "reward_head.", "regression_head.")
 
@@ -221,12 +222,17 @@ def adapter_base(config: Mapping[str, Any]) -> str:
 
 
 def with_adapter(base: ModelSpec, config: Mapping[str, Any], facts: Sequence[TensorFact], name: str) -> ModelSpec:
-    """`base` with a note on the adapter: its kind, rank and exact bytes."""
+    """`base`, which knows the adapter, and a note on it: its kind, rank and exact bytes."""
     rank = config.get("r")
     size = sum(fact.n_bytes for fact in facts)
     note = (
         f"{name} is a {str(config.get('peft_type', 'LORA'))[:20]} adapter of {base.id}"
-        f"{f', rank {rank}' if isinstance(rank, int) else ''}, {size:,} bytes; the base model is planned,"
-        " the adapter is loaded beside it"
+        f"{f', rank {rank}' if isinstance(rank, int) else ''}, {size:,} bytes; the base model is planned"
     )
-    return base.model_copy(update={"assumptions": (*base.assumptions, note)})
+    return base.model_copy(
+        update={
+            "assumptions": (*base.assumptions, note),
+            "adapter": name,
+            "adapter_rank": rank if isinstance(rank, int) and 0 < rank <= MAX_RANK else None,
+        }
+    )

@@ -82,6 +82,7 @@ def derive(config: Config, facts: Sequence[TensorFact], architecture: str) -> De
     plans = [_plan(c, layer, kinds[i], hidden, said) for i, layer in enumerate(layers)]
     mixer = next((m for plan in plans for m in plan.mixers), None)
     said.insert(0, _kv_note(architecture, mixer, len(attending), n, kinds))
+    said.append(f"whether an engine loads {architecture} is not known here: look it up in its list of models")
     tied = not any(HEAD.search(f.name) for f in facts if place(f.name, prefix).kind == "output")
     blocks, final_norm, head_bias = _outside(outside, embedding, tied)
     context = c.opt_int("max_position_embeddings")

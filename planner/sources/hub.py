@@ -123,7 +123,8 @@ def _without_network(
         known = from_checkpoint(catalog, repo, kind)
         if known is not None:
             return known
-        hint = f"it is not in the catalog, and the Hub was not asked ({why})"
+        asked = "was not asked" if why == "offline" else "gave no answer"
+        hint = f"it is not in the catalog, and the Hub {asked} ({why})"
         raise UnknownNameError("model", repo, error.suggestions or catalog.names("model"), hint) from None
     return model, f"{repo} planned as the catalog's {model.id}, which has the same name: the Hub was not asked ({why})"
 

@@ -251,6 +251,9 @@ class ModelSpec(Spec):
     """
 
     id: str
+    adapter: str | None = None
+    """Repository or folder of the LoRA adapter that was named instead of this, its base model."""
+    adapter_rank: int | None = None
     family: str
     architecture: str
     model_type: str

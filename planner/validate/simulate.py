@@ -21,7 +21,7 @@ from planner.estimate.schedulers.traffic import longest_request
 from planner.estimate.serving import serve
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.units import ceil_div, gib
-from planner.validate.verdict import Check, failed, from_problems, guarded, judged, passed, skipped
+from planner.validate.verdict import Check, failed, from_problems, guarded, judged, missed, passed, skipped
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
@@ -177,7 +177,9 @@ def _capacity(s: Situation, catalog: Catalog) -> Check:
         figures["output_tokens_per_s_at_most_users"] = users.performance.output_tokens_per_s.value
     targets = f"TTFT {s.ttft_ms:g} ms and ITL {s.itl_ms:g} ms at p{s.percentile:g}"
     told = f"holds up to {users.load:,.0f} users ({_then(users)}) or {rate.load:.3g} requests/s ({_then(rate)})"
-    return passed("capacity", f"{told} within {targets}", **figures)
+    planned = s.workload.request_rate if s.workload.request_rate is not None else s.workload.concurrency
+    held = rate.load if s.workload.request_rate is not None else users.load
+    return (passed if held >= planned else missed)("capacity", f"{told} within {targets}", **figures)
 
 
 def _then(found: Capacity) -> str:
@@ -259,7 +261,7 @@ def _admission(s: Situation) -> Check:
 def _target(name: str, value_ms: float, target_ms: float, s: Situation, plan: Plan, now: Performance) -> Check:
     """A latency against its target at the asked percentile; headroom is the share of the target that is left.
 
-    A default that is missed is nobody's requirement: it is told, and neither passed nor failed.
+    A default that is missed is nobody's requirement: it is told as missed, and fails nothing.
     """
     spread = now.ttft_ms if name == "TTFT" else now.itl_ms
     if spread is None:
@@ -277,7 +279,7 @@ def _target(name: str, value_ms: float, target_ms: float, s: Situation, plan: Pl
         return passed(f"{name} target", f"{which}: {headroom:.0%} headroom ({percentiles}){doubtful}", **figures)
     told = f"{which}: {-headroom:.0%} over ({percentiles})"
     if not asked:
-        return skipped(f"{name} target", f"{told}; --{name.lower()} makes a target a requirement", **figures)
+        return missed(f"{name} target", f"{told}; --{name.lower()} makes a target a requirement", **figures)
     return failed(f"{name} target", told, **figures)
 
 

@@ -1,6 +1,7 @@
-"""What a validation says: checks, each passed, failed or skipped, and the verdict over them.
+"""What a validation says: checks, each passed, failed, missed or skipped, and the verdict over them.
 
-A check that could not run is skipped, with the reason; it never counts as passed. Knows nothing of what is checked
+A check that could not run is skipped, with the reason; it never counts as passed. What was only a default of ours
+is missed where it does not hold: told, but no failure. Knows nothing of what is checked
 and nothing of how a verdict is printed (`report/verdict.py`).
 """
 
@@ -12,7 +13,8 @@ from typing import Any, Literal
 
 from planner.errors import PlannerError
 
-Status = Literal["passed", "failed", "skipped"]
+Status = Literal["passed", "failed", "missed", "skipped"]
+STATUSES: tuple[Status, ...] = ("passed", "failed", "missed", "skipped")
 FigureValue = int | float | str | bool | None
 
 
@@ -61,14 +63,15 @@ class Verdict:
     @property
     def summary(self) -> str:
         """One line: the status and the counts."""
+        missed = f"{self.count('missed')} missed, " if self.count("missed") else ""
         return (
             f"{self.status}: {self.count('passed')} passed, {self.count('failed')} failed, "
-            f"{self.count('skipped')} skipped"
+            f"{missed}{self.count('skipped')} skipped"
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: what `-o json` prints."""
-        counts = {status: self.count(status) for status in ("passed", "failed", "skipped")}
+        counts = {status: self.count(status) for status in STATUSES}
         return {
             "subject": self.subject, "status": self.status, "counts": counts,
             "checks": [check.to_dict() for check in self.checks],
@@ -83,6 +86,11 @@ def passed(name: str, detail: str = "", **figures: FigureValue) -> Check:
 def failed(name: str, detail: str, **figures: FigureValue) -> Check:
     """A check that did not hold, and how."""
     return Check(name, "failed", detail, figures)
+
+
+def missed(name: str, detail: str, **figures: FigureValue) -> Check:
+    """A default target that is not met, and by how much."""
+    return Check(name, "missed", detail, figures)
 
 
 def skipped(name: str, reason: str, **figures: FigureValue) -> Check:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import planner
 from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
 from planner.estimate.weights import PLAIN, weight_bytes
 from planner.sources import network
@@ -180,7 +181,7 @@ def test_lasting_faults_end_in_one_line(
     site.faults.append(workshop.fault(where, kind))
     with pytest.raises(UnknownNameError) as caught:
         resolve_model(catalog, "org/tuned")
-    assert "the Hub was not asked" in str(caught.value) and "\n" not in str(caught.value)
+    assert "the Hub gave no answer" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_a_long_retry_after_is_not_waited_for(catalog: Catalog, site: Any, repo: Any, workshop: Any) -> None:
@@ -309,6 +310,22 @@ def test_an_adapter_resolves_its_base(catalog: Catalog, site: Any, repo: Any, wo
     model, _ = resolve_model(catalog, "me/lora")
     assert model.id == "org/tuned"
     assert "me/lora is a LORA adapter of org/tuned, rank 8, 2,048 bytes" in model.assumptions[-1]
+    assert (model.adapter, model.adapter_rank) == ("me/lora", 8)
+
+
+def test_an_adapter_named_as_the_model_is_served_by_the_files(
+    catalog: Catalog, site: Any, workshop: Any, tmp_path: Path
+) -> None:
+    workshop.safetensors(tmp_path / "a.safetensors", {"x.lora_A.weight": ("F32", (8, 64))})
+    adapter = {"base_model_name_or_path": "meta-llama/Llama-3.1-8B-Instruct", "peft_type": "LORA", "r": 64}
+    site.repos["me/lora"] = workshop.repo(
+        {"adapter_config.json": json.dumps(adapter).encode(), "adapter_model.safetensors": tmp_path / "a.safetensors"}
+    )
+    files = planner.recommend("me/lora", "1xH100").artifacts(["docker"])
+    script = files["docker-run.sh"]
+    assert "--enable-lora" in script
+    assert "lora=me/lora" in script
+    assert "--max-lora-rank=64" in script
 
 
 # -- search ---------------------------------------------------------------------------------------

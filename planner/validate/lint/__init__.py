@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from planner.errors import UsageError
+from planner.errors import CheckFailedError, UsageError
 from planner.render import render, targets
 from planner.render.launch import plan_launch, why_no_image
 from planner.render.write import RECORD
@@ -54,7 +54,7 @@ def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...
 
 
 def read_folder(folder: Path) -> dict[str, str]:
-    """Path → text of every file under `folder` (our own record left out). Raises UsageError for what is no text."""
+    """Path → text of every file under `folder` (our own record left out). Raises CheckFailedError for others."""
     found: dict[str, str] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
@@ -66,8 +66,10 @@ def read_folder(folder: Path) -> dict[str, str]:
             if path.stat().st_size > MAX_FILE_BYTES:
                 raise UsageError(f"{name!a} is over {MAX_FILE_BYTES >> 20} MiB; a plan's folder holds text")
             found[name] = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"{name!a} cannot be read as text: {type(error).__name__}") from None
+        except UnicodeDecodeError:
+            raise CheckFailedError(f"{name!a} is no UTF-8 text; a plan's folder holds text") from None
+        except OSError as error:
+            raise UsageError(f"{name!a} cannot be read: {error.strerror}") from None
     return found
 
 
