@@ -41,6 +41,7 @@ PLATFORMS = {
     "cuda": "{n}xH100",
     "rocm": "{n}xMI300X",
     "gaudi": "{n}xGaudi3",
+    "xpu": "{n}xArc-Pro-B60",
     "metal": "1xM3-Max-128GB",
     "cpu": "cpu:epyc-9654",
 }

@@ -34,6 +34,8 @@ Array = Any
 LEAST_REMAINING = 3
 """A model or a device is left out where at least so many others remain."""
 FOLD_ROUNDS = 5
+FEWEST_OF_ALL, FEWEST_OF_A_KIND = 4, 20
+"""Rows that a band wants: of all kinds together, and of a kind of format and model of its own."""
 NARROWEST_BAND = 0.02
 """No band is narrower than this to either side: published figures are rounded."""
 
@@ -132,29 +134,41 @@ def _named(engine: str, scope: str) -> Plan:
 def band_rows(plan: Plan, data: Data, errors: dict[str, Array], date: str) -> list[dict[str, object]]:
     """80 % bands per metric for the plan's scope, from the residuals of all its folds.
 
-    First tokens under load scatter more than a prefill alone: where most rows are closed loops, they decide.
+    One for all rows, and one for each kind of format and model with enough of them. First tokens under load scatter
+    more than a prefill alone: each has its own band, and stands in where the other was not measured.
     """
     bands: list[dict[str, object]] = []
-    first = [r.load == "closed_loop" for r in data.rows if METRICS[r.metric] == "ttft"]
-    loops = 2 * sum(first) > len(first)
-    for metric in ("ttft", "itl"):
-        of = [
-            -e for found in errors.values() for r, e in zip(data.rows, found, strict=True)
-            if METRICS[r.metric] == metric and not (metric == "ttft" and loops and r.load != "closed_loop")
-        ]  # fmt: skip
-        n = len(of) // max(1, len(errors))
-        if n < 4:
-            continue
-        low, high = middle_eighty(of)
-        bands.append({
-            "metric": metric, "engine": plan.engine, "scope": plan.scope, "low": low, "high": high, "n": n,
-            "basis": "fitted",
-            "provenance": {
-                "source": "catalog/measurements", "date": date, "basis": "derived",
-                "note": f"80 % of residuals, {_told(tuple(errors))}",
-            },
-        })  # fmt: skip
+    kinds = [(d.quantization.kind, d.model.is_moe) for d in map(data.book.deployment, data.rows)]
+    told = [(_band_of(r), kind) for r, kind in zip(data.rows, kinds, strict=True)]
+    seen = {m for m, _ in told}
+    sources = {"ttft": "ttft" if "ttft" in seen else "prefill", "itl": "itl"}
+    if {"ttft", "prefill"} <= seen:
+        sources["prefill"] = "prefill"
+    for metric, source in sources.items():
+        for kind in (None, *dict.fromkeys(kinds)):
+            of = [
+                -e for found in errors.values() for (m, k), e in zip(told, found, strict=True)
+                if m == source and kind in (None, k)
+            ]  # fmt: skip
+            n = len(of) // max(1, len(errors))
+            if n < (FEWEST_OF_ALL if kind is None else FEWEST_OF_A_KIND):
+                continue
+            low, high = middle_eighty(of)
+            bands.append({
+                "metric": metric, "engine": plan.engine, "scope": plan.scope,
+                **({} if kind is None else {"format_kind": kind[0], "moe": kind[1]}),
+                "low": low, "high": high, "n": n, "basis": "fitted",
+                "provenance": {
+                    "source": "catalog/measurements", "date": date, "basis": "derived",
+                    "note": f"80 % of residuals, {_told(tuple(errors))}",
+                },
+            })  # fmt: skip
     return bands
+
+
+def _band_of(row: Row) -> str:
+    metric = METRICS[row.metric]
+    return "prefill" if metric == "ttft" and row.load != "closed_loop" else metric
 
 
 def middle_eighty(logarithms: list[float]) -> tuple[float, float]:

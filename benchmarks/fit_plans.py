@@ -16,17 +16,17 @@ Row = SpeedRow
 
 HARDWARE = (
     "mem_fraction", "fp8_mem", "int8_mem", "int4_mem", "int4_unpack", "fp4_mem", "gguf_mem", "moe_mem", "kv_fraction",
-    "narrow_kv", "flop_fraction", "half_width", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop",
-    "gguf_flop", "moe_flop", "attention_flop_fraction", "link_fraction",
+    "narrow_kv", "narrow_kv_read", "flop_fraction", "half_width", "fp8_flop", "int8_flop", "fp4_flop", "dequant_flop",
+    "fp4_dequant_flop", "gguf_flop", "moe_flop", "attention_flop_fraction", "link_fraction",
 )  # fmt: skip
 SERVING = (
-    "mem_fraction", "fp8_mem", "int4_unpack", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "flop_fraction",
-    "half_width", "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop", "fp8_moe_flop", "tile_tokens",
-    "fp8_rows_mem", "dequant_sharpness", "dequant_layer_s", "quant_passes", "norm_s", "inner_norm_s", "sync_step_s",
-    "sync_seq_s", "expert_tile_tokens", "expert_half_width", "attention_flop_fraction", "layer_s", "moe_layer_s",
-    "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_evenness", "expert_skew", "step_s", "seq_s",
-    "request_s", "prompt_token_s", "activation_passes", "slice_passes", "link_fraction", "link_latencies",
-    "stage_latencies",
+    "mem_fraction", "fp8_mem", "int4_unpack", "fp4_mem", "moe_mem", "kv_fraction", "narrow_kv", "narrow_kv_read",
+    "flop_fraction", "half_width", "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop",
+    "fp8_moe_flop", "tile_tokens", "fp8_tile", "dequant_sharpness", "dequant_layer_s", "quant_passes", "norm_s",
+    "inner_norm_s", "sync_step_s", "sync_seq_s", "expert_tile_tokens", "expert_half_width", "attention_flop_fraction",
+    "layer_s", "moe_layer_s", "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_evenness", "expert_skew",
+    "step_s", "seq_s", "request_s", "prompt_token_s", "activation_passes", "slice_passes", "link_fraction",
+    "link_latencies", "stage_latencies",
 )  # fmt: skip
 STATIC = tuple(
     k
@@ -34,7 +34,7 @@ STATIC = tuple(
     if k
     not in (
         "request_s", "prompt_token_s", "fp4_mem", "fp4_flop", "int4_unpack", "dequant_flop", "fp4_dequant_flop",
-        "dequant_sharpness", "dequant_layer_s", "sync_step_s", "sync_seq_s", "fp8_rows_mem",
+        "dequant_sharpness", "dequant_layer_s", "sync_step_s", "sync_seq_s", "fp8_tile", "narrow_kv_read",
     )
 )  # fmt: skip
 LOCAL = (
@@ -114,14 +114,17 @@ def _v0(row: Row) -> bool:
     return row.engine_version in ("0.4", "0.6.1")
 
 
-HOPPER_KERNELS = (("fp8_rows_mem", 0.75), ("int4_unpack", 2.2e-3))
+HOPPER_KERNELS = (("fp8_tile", 3.5e-3), ("narrow_kv_read", 3.5e-3), ("narrow_kv", 0.95), ("int4_unpack", 2.2e-3))
 OTHER_KERNELS = (
-    ("fp8_rows_mem", 1.0),
+    ("fp8_tile", UNCALIBRATED["fp8_tile"]),
+    ("narrow_kv_read", UNCALIBRATED["narrow_kv_read"]),
+    ("narrow_kv", UNCALIBRATED["narrow_kv"]),
     ("int4_unpack", UNCALIBRATED["int4_unpack"]),
     ("dequant_sharpness", UNCALIBRATED["sharpness"]),
 )
-"""Of vLLM on Hopper: FP8 kernels go from tiles of 16 rows to tiles of 64, and memory is faster than 4-bit weights
-are unpacked, and little of that overlaps. Nobody measured any of it elsewhere, so that other devices start without."""
+"""Of vLLM on Hopper: FP8 kernels go from tiles of 16 rows to tiles of 64, and memory is faster than those take in
+weights, than an FP8 cache is widened and than 4-bit weights are unpacked, and little of that overlaps. Nobody measured
+any of it elsewhere, so that other devices start without."""
 PLANS = (
     Plan("tensorrt_llm", "Hopper", ("h100-sxm",), STATIC),
     Plan(*AMPERE, ("a100-sxm4-80gb",), STATIC, ("tensorrt_llm", "Hopper"), sigma=0.35),
@@ -143,7 +146,7 @@ PLANS = (
         SERVING,
         HOPPER,
         sigma=0.6,
-        fixed=OTHER_KERNELS[:1],
+        fixed=OTHER_KERNELS[:3],
         also=("Blackwell Ultra",),
     ),
     Plan("vllm", "Ampere", (), (), HOPPER, AMPERE, fixed=OTHER_KERNELS),

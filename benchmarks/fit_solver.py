@@ -25,7 +25,7 @@ METRICS = {
 }  # fmt: skip
 """Metrics that are fitted, and the band that each counts in."""
 CEILING = {
-    "mem_fraction": 0.93, "kv_fraction": 0.97, "fp8_rows_mem": 1.0, "flop_fraction": 1.9,
+    "mem_fraction": 0.93, "kv_fraction": 0.97, "flop_fraction": 1.9,
     "attention_flop_fraction": 0.9,
     "link_fraction": 1.0, "fp8_mem": 1.05, "int8_mem": 1.05, "int4_mem": 1.05, "fp4_mem": 1.15, "gguf_mem": 1.05,
     "moe_mem": 1.05, "narrow_kv": 1.1, "fp8_flop": 1.15, "fp4_flop": 1.15,
@@ -44,7 +44,7 @@ class Data:
     """Rows, grouped so that a prediction of all of them is a few array operations."""
 
     def __init__(self, rows: list[Row], book: Book) -> None:
-        self.rows, self._book = rows, book
+        self.rows, self.book = rows, book
         self.truth = np.array([r.value for r in rows])
         groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
         for i, row in enumerate(rows):
@@ -56,7 +56,7 @@ class Data:
     def predict(self, coefficients: dict[str, float]) -> Array:
         """What the estimator says of each row, in the row's own unit."""
         out = np.zeros(len(self.rows))
-        replay = Replay(self._book, Calibration(), Fit(coefficients, "fitted", "", ""))
+        replay = Replay(self.book, Calibration(), Fit(coefficients, "fitted", "", ""))
         for (_, load, metric), at in self._groups:
             rows = [self.rows[i] for i in at]
             step = replay.step(rows[0])
@@ -76,7 +76,7 @@ class Data:
 
     def part(self, keep: Callable[[Row], bool]) -> Data:
         """The rows that `keep` holds for."""
-        return Data([r for r in self.rows if keep(r)], self._book)
+        return Data([r for r in self.rows if keep(r)], self.book)
 
 
 def _columns(step: StepModel, load: str, metric: str, rows: list[Row]) -> Array:

@@ -24,7 +24,7 @@ def line(s: Slice) -> str:
     """One floor as YAML."""
     held = max((e.median for fold, e in s.held_out.items() if fold != "never fitted"), default=None)
     tail = f", held_out_median: {allowed(held)}" if held is not None else ""
-    return f'  - {{slice: "{s.name}", median: {allowed(s.fitted.median)}{tail}}}'
+    return f'  - {{slice: "{s.name}", median: {allowed(s.fitted.median)}, p90: {allowed(s.fitted.p90)}{tail}}}'
 
 
 def main() -> None:

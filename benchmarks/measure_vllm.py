@@ -10,7 +10,9 @@ How a point is taken. *Decode*: the prompts are declared to be in the cache (`vl
 the time between two outputs of the engine is averaged over the steps in which all requests got a token;
 this is (t_total - t_prefill)/(osl - 1) without the requests that start late. *Prefill*: wall seconds from
 submitting prompts to their first token, nothing cached. *Closed loop*: each client sends its next request
-when the last has ended; its first is left out. It does not measure HTTP, a tokenizer or more than one GPU.
+when the last has ended; its first is left out. `clients` of a case ask an asynchronous engine of their own,
+its `loops` the engine of the other points, which saves a start. It does not measure HTTP, a tokenizer or more
+than one GPU.
 Random weights do not route like trained ones, so `spread` cases send every token to uniformly drawn experts
 (vLLM's routing simulation) or even the router out. *Load*: a case with `audit` keeps a few layers, and lists
 in `results/vllm_load.csv` every block that the allocator holds once the weights are in. Long for one file, so
@@ -169,6 +171,38 @@ class Bench:
             self.engine.add_request(name, tokens, params)
         return ids
 
+    def closed_loop(self, clients: int, length: int, output_len: int, per_client: int = 3) -> None:
+        """`per_client` requests of each of `clients`, the next when the last has ended."""
+        waiting = dict.fromkeys(range(clients), per_client)
+        asked: dict[str, tuple[int, list[float]]] = {}
+        done: list[list[float]] = []
+        began = time.perf_counter()
+
+        def ask(client: int) -> None:
+            waiting[client] -= 1
+            name = self.submit(1, length, output_len, cached=False)[0]
+            asked[name] = client, [self.began]
+
+        for client in waiting:
+            ask(client)
+        while asked:
+            outputs = self.engine.step()
+            now = time.perf_counter()
+            for output in outputs:
+                client, times = asked[output.request_id]
+                times.append(now)
+                if output.finished:
+                    del asked[output.request_id]
+                    if waiting[client] < per_client - 1:
+                        done.append(times)
+                    if waiting[client]:
+                        ask(client)
+        rate = clients * per_client * output_len / (time.perf_counter() - began)
+        settings = self.recorder.settings
+        self.recorder.settings = f"one process, no HTTP; {settings}"
+        self.recorder.steps(clients, length, output_len, loop_metrics(done, output_len, rate))
+        self.recorder.settings = settings
+
     def step(self) -> tuple[float, int, int]:
         """(the engine's clock in seconds, requests that got a token, tokens) of the engine's next step."""
         core: Any = self.engine.engine_core.get_output()
@@ -239,7 +273,8 @@ class Bench:
     def run(self, case: Case) -> None:
         """Every point that fits the cache, cheapest first, until the time is up."""
         for batch in (1, max(case.batches, default=1)):
-            self.decode(batch, 128, steps=8, record=False)
+            if batch * 256 < self.kv_tokens:
+                self.decode(batch, 128, steps=8, record=False)
         for context in case.contexts:
             for batch in case.batches:
                 fits = batch * (context + 300) < self.kv_tokens
@@ -250,6 +285,28 @@ class Bench:
                 self.prefill(batch, length)
         if len(case.batches) > 3 and time.monotonic() < self.ends_at:
             self.burst(64, 512, 64)
+        for clients, length, output_len in case.loops:
+            if time.monotonic() < self.ends_at:
+                self.closed_loop(clients, length, output_len)
+
+
+def loop_metrics(done: list[list[float]], output_len: int, rate: float) -> dict[tuple[str, str], float]:
+    """Figures of a closed loop, of [asked, first token, ...] seconds for each request; `rate` in tokens/s.
+
+    Outputs that arrived together make fewer times than the `output_len` tokens of a request.
+    """
+    shares = {
+        "ttft": [times[1] - times[0] for times in done],
+        "tpot": [(times[-1] - times[1]) / (output_len - 1) for times in done],
+        "itl": [later - earlier for times in done for earlier, later in pairwise(times[1:])],
+    }
+    metrics = {("throughput_out", "tok/s"): rate}
+    for name, values in shares.items():
+        ordered = sorted(value * 1e3 for value in values)
+        metrics[f"closed_loop_{name}_mean", "ms"] = statistics.fmean(ordered)
+        metrics[f"closed_loop_{name}_p50", "ms"] = statistics.median(ordered)
+        metrics[f"closed_loop_{name}_p99", "ms"] = ordered[int(0.99 * (len(ordered) - 1))]
+    return metrics
 
 
 async def closed_loop(case: Case, arguments: dict[str, Any], recorder: Recorder, per_client: int = 3) -> None:
@@ -280,18 +337,7 @@ async def closed_loop(case: Case, arguments: dict[str, Any], recorder: Recorder,
         began = time.perf_counter()
         await asyncio.gather(*(client(f"c{clients}-{index}", per_client, done) for index in range(clients)))
         wall_s = time.perf_counter() - began
-        shares = {
-            "ttft": [times[1] - times[0] for times in done],
-            "tpot": [(times[-1] - times[1]) / 127 for times in done],
-            "itl": [later - earlier for times in done for earlier, later in pairwise(times[1:])],
-        }
-        metrics = {("throughput_out", "tok/s"): clients * per_client * 128 / wall_s}
-        for name, values in shares.items():
-            ordered = sorted(value * 1e3 for value in values)
-            metrics[f"closed_loop_{name}_mean", "ms"] = statistics.fmean(ordered)
-            metrics[f"closed_loop_{name}_p50", "ms"] = statistics.median(ordered)
-            metrics[f"closed_loop_{name}_p99", "ms"] = ordered[int(0.99 * (len(ordered) - 1))]
-        recorder.steps(clients, 1024, 128, metrics)
+        recorder.steps(clients, 1024, 128, loop_metrics(done, 128, clients * per_client * 128 / wall_s))
 
 
 def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator: str, log: Path) -> None:

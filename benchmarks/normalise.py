@@ -74,8 +74,11 @@ def main(truth: Path, own: Path | None) -> None:
         "gaudi_static.csv": list(speed.gaudi(truth, ours)),
     }
     if own:
-        found["vllm_h200_steps.csv"] = list(normalise_own.speed(own / "h200_vllm_steps.csv"))
-        found["memory_vllm.csv"] += normalise_own.memory(own / "h200_vllm_memory_more.csv")
+        devices = names["devices"]
+        found["vllm_h200_steps.csv"] = list(normalise_own.speed(own / "h200_vllm_steps.csv", devices))
+        found["vllm_h100_steps.csv"] = list(normalise_own.speed(own / "h100_vllm_steps.csv", devices))
+        found["memory_vllm.csv"] += normalise_own.memory(own / "h200_vllm_memory_more.csv", devices)
+        found["memory_vllm.csv"] += normalise_own.memory(own / "h100_vllm_memory.csv", devices)
     missing = [LeftOut(**{"model": "", **entry}) for entry in names["left_out_by_hand"]]
     for name, rows in found.items():
         missing += [r for r in rows if isinstance(r, LeftOut)]

@@ -19,7 +19,8 @@ _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", 
 class Case:
     """One engine start. `engine` holds arguments of vLLM's own; `edit` replaces keys of the model config.
 
-    `layers` keeps the first few only; `audit` stops after loading.
+    `layers` keeps the first few only; `audit` stops after loading. `clients` is a closed loop of an asynchronous
+    engine of its own, `loops` are closed loops (clients, tokens in, tokens out) after the other points.
     """
 
     model: str
@@ -32,6 +33,7 @@ class Case:
     contexts: tuple[int, ...] = CONTEXTS
     prompts: tuple[tuple[int, int], ...] = PROMPTS
     clients: tuple[int, ...] = ()
+    loops: tuple[tuple[int, int, int], ...] = ()
     max_model_len: int = 20480
     limit_s: float = 150
     instead_of: str = ""
@@ -55,7 +57,7 @@ CASES: dict[str, Case] = {
     ),
     "moe-fp8": Case(_MOE_FP8, "fp8-block", env=_NO_DEEP_GEMM),
     "8b-awq": Case(_8B, "awq", "fp16", edit={"quantization_config": _AWQ}, engine={"dtype": "float16"}),
-    "8b-loop": Case(_8B, engine={"max_num_batched_tokens": 8192, "max_num_seqs": 1024}, clients=(16, 64, 200)),
+    "8b-loop": Case(_8B, engine={"max_num_batched_tokens": 8192, "max_num_seqs": 1024}, clients=(1, 16, 64, 200)),
     "32b": Case("Qwen/Qwen3-32B"),
     "mla": Case("deepseek-ai/DeepSeek-V2-Lite", edit={"auto_map": None}),
     "gpt-oss": Case("openai/gpt-oss-20b", "mxfp4"),
@@ -114,6 +116,25 @@ CASES |= {
                       prompts=_AFTER),
     "mistral-fp8": Case(_MISTRAL, "fp8", edit=_FILE_FP8, batches=(1, 8, 32, 128), contexts=(512, 4096),
                         prompts=_AFTER),
+}  # fmt: skip
+_FEW: dict[str, Any] = {
+    "batches": (1, 16, 64, 256), "contexts": (512, 4096), "loops": ((32, 1024, 256),), "max_model_len": 12288,
+    "prompts": ((1, 128), (1, 1024), (1, 2048), (1, 8192), (8, 1024)),
+}  # fmt: skip
+_SERVED: dict[str, Any] = {"max_num_batched_tokens": 8192}
+_BF16: dict[str, Any] = {"dtype": "bfloat16"}
+CASES |= {
+    "other-qwen2.5-14b": Case("Qwen/Qwen2.5-14B", engine=_SERVED, **_FEW),
+    "other-phi-4-fp8": Case("microsoft/phi-4", "fp8", edit=_FILE_FP8 | {"auto_map": None}, engine=_SERVED, **_FEW),
+    "other-olmoe": Case("allenai/OLMoE-1B-7B-0125-Instruct", engine=_SERVED | _SPREAD | _BF16, env=_EVEN,
+                        **_FEW | {"contexts": (512, 3072), "max_model_len": 4096,
+                                  "prompts": ((1, 128), (1, 1024), (1, 2048), (1, 4000), (8, 1024))}),
+    "other-qwen3-14b-awq": Case("Qwen/Qwen3-14B", "awq", "fp16", edit={"quantization_config": _AWQ},
+                                engine=_SERVED | {"dtype": "float16"}, **_FEW),
+    "other-gemma-2-9b": Case("google/gemma-2-9b", engine=_SERVED | _BF16,
+                             **_FEW | {"max_model_len": 8192, "prompts": ((1, 1024), (1, 2048), (1, 8000), (8, 1024))}),
+    "other-llama-3.2-3b": Case("meta-llama/Llama-3.2-3B", engine=_SERVED, **_FEW),
+    "other-qwen2.5-32b-fp8": Case("Qwen/Qwen2.5-32B", "fp8", edit=_FILE_FP8, engine=_SERVED, **_FEW),
 }  # fmt: skip
 for _name, _case in {
     "8b": Case(_8B), "8b-fp8": Case(_8B, "fp8", engine={"quantization": "fp8"}),

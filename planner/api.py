@@ -6,15 +6,17 @@ line, a request that nothing fulfils raises InfeasibleError with the ladder of w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from planner.answers import Comparison, Estimate, Recommendation
-from planner.errors import UsageError
+from planner.errors import FormatError, UsageError, nearest
 
 if TYPE_CHECKING:
     from planner.advise.fit import FitRow
+    from planner.sources.catalog import Catalog
     from planner.spec.local import LocalCorrection
     from planner.spec.model import Checkpoint
     from planner.spec.plan import Plan
@@ -53,12 +55,38 @@ def reading_failure(error: Exception) -> str:
 
 
 def _limit(detail: Any) -> str:
-    """One validation error as a clear line."""
+    """One validation error as a clear line: the limit, what was given, the nearest valid value."""
     if detail["type"] == "extra_forbidden":
         return "not a field of a request; see `planner recommend --help`"
     given = ascii(detail.get("input"))
-    words = detail["msg"].removeprefix("Value error, ")
-    return f"{words}, not {given if len(given) <= 60 else given[:57] + '...'}"
+    words = (
+        detail["msg"].removeprefix("Value error, ").split(", unable to parse")[0].replace("Input should be", "must be")
+    )
+    for long, plain in _PLAINLY.items():
+        words = words.replace(long, plain)
+    close = ""
+    if detail["type"] == "literal_error":
+        names = re.findall(r"'([^']+)'", detail["ctx"]["expected"])
+        found = nearest(str(detail.get("input")), names, n=2)
+        close = f"; nearest: {', '.join(found)}" if found else ""
+    return f"{words}, not {given if len(given) <= 60 else given[:57] + '...'}{close}"
+
+
+_PLAINLY = {
+    "greater than or equal to": "at least", "less than or equal to": "at most", "greater than": "above",
+    "a valid integer": "a whole number", "a valid number": "a number", "a valid string": "text",
+}  # fmt: skip
+"""What pydantic says, and how it reads shorter."""
+
+
+def _notes(catalog: Catalog, request: Request, assumed: str | None) -> tuple[str, ...]:
+    """What is assumed of the model, and of an engine version that is not catalogued. Raises UsageError."""
+    notes = (assumed,) if assumed else ()
+    if request.engine_version is None:
+        return notes
+    from planner.advise.versions import asked_release
+
+    return (*notes, *asked_release(catalog, request))
 
 
 def recommend(model: str | None = None, gpus: str | None = None, **options: Any) -> Recommendation:
@@ -83,7 +111,7 @@ def recommend_request(request: Request) -> Recommendation:
 
     catalog = load()
     model, assumed = resolve_model(catalog, request.model)
-    notes: tuple[str, ...] = (assumed,) if assumed else ()
+    notes = _notes(catalog, request, assumed)
     if model.adapter is not None:
         from planner.advise.features import with_adapter
 
@@ -151,7 +179,7 @@ def estimate(
     catalog = open_catalog()
     spec, assumed = resolve_model(catalog, request.model)
     machine = corrected(resolve_machine(catalog, gpus, ram), request.local_calibration)
-    brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
+    brief = make_brief(request, spec, machine, _notes(catalog, request, assumed))
     configuration, notes = estimate_one(catalog, brief)
     return Estimate(configuration, (*brief.assumptions, *notes, *calibrated_here(machine, configuration)))
 
@@ -203,7 +231,7 @@ def compare(model: str, gpus: str, **options: Any) -> Comparison:
     catalog = load()
     spec, assumed = resolve_model(catalog, request.model)
     machine = corrected(resolve_machine(catalog, gpus, request.ram), request.local_calibration)
-    brief = make_brief(request, spec, machine, (assumed,) if assumed else ())
+    brief = make_brief(request, spec, machine, _notes(catalog, request, assumed))
     configurations, refused, published, contradictions = advise(catalog, brief)
     assumptions = (*brief.assumptions, *calibrated_here(machine, *configurations))
     return Comparison(configurations, refused, published, contradictions, assumptions)
@@ -336,13 +364,20 @@ def load_plan(plan: Plan | str | Path) -> Plan:
     if not isinstance(plan, (str, Path)):
         return plan
     from planner.advise.sound import check_plan
+    from planner.render.plan_file import MAX_CHARACTERS
     from planner.render.plan_file import load_plan as parse
+    from planner.sources.given import read_given
 
     path = Path(plan)
     try:
         if path.is_dir():
             path = path / "plan.yaml"
-        text = path.read_text(encoding="utf-8")
+            if not path.exists():
+                raise UsageError(f"{str(plan)!a} holds no plan.yaml; give the folder that --save-dir made")
+        text = read_given(path, MAX_CHARACTERS)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(plan)!a} cannot be read as a plan: {reading_failure(error)}") from None
-    return check_plan(parse(text))
+    try:
+        return check_plan(parse(text))
+    except FormatError as error:
+        raise FormatError(f"{str(path)!a}: {error}") from None

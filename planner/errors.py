@@ -8,7 +8,7 @@
     ├── OutputError (OSError)                the output place cannot be written          exit 1
     ├── NetworkError (OSError)               a hub or registry cannot be reached          exit 1
     ├── CatalogError                         a data file is wrong: our bug or an edit's  exit 1
-    └── FormatError (ValueError)             a model or plan file is damaged             exit 1
+    └── FormatError (ValueError)             a model or plan file is damaged             exit 2
 
 A user's mistake prints one line; a traceback means a bug of ours.
 """
@@ -108,7 +108,9 @@ class CatalogError(PlannerError):
 
 
 class FormatError(PlannerError, ValueError):
-    """A file that is read (safetensors, GGUF, Modelfile, plan) is damaged or not of its kind."""
+    """A file that is read (safetensors, GGUF, Modelfile, plan) is damaged or not of its kind; no better than none."""
+
+    exit_code = 2
 
 
 def nearest(name: str, known: Iterable[str], n: int = 4) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ EXAMPLES: tuple[dict[str, Any], ...] = (
     {"model": "llama3-8b", "gpus": "1xM3-Max-64GB", "engine": "ollama"},
     {"model": "llama3-8b", "gpus": "1xH100", "engine": "nim"},
     {"model": "llama3-8b", "gpus": "1xA100", "engine": "vllm", "quantization": "Q4_K_M"},
+    {"model": "qwen3-30b-a3b", "gpus": "1xH100", "engine": "vllm", "quantization": "int8-w8a8"},
     {
         "model": "llama3.1-8b", "gpus": "2xH100", "engine": "vllm", "registry": "registry.example.com/mirror",
         "pull-secret": "mirror", "weights": "pvc:models/llama",
@@ -197,6 +198,8 @@ def features_page() -> str:
         "",
         "A mirror, weights at hand, a proxy (`--proxy`, `--no-proxy`) and certificates (`--ca-bundle`) are in every",
         "file that starts a server; `preload.sh` is run where there is a network and fills the site.",
+        "For a replica over several nodes `--rdma RESOURCE[=N]` asks for devices of the network between them (targets",
+        "lws, ray, kserve), and `--topology-key LABEL` gives each group of pods a rack or node pool of its own (lws).",
         "",
     ]
     plan = plans["vllm"]

@@ -1,8 +1,8 @@
 """The smoke model in other formats: `python -m benchmarks.smoke_model.export`, numpy only.
 
-Reads the shipped safetensors and writes beside them what the loaders are tried on: `awq/` (groups of 32) and
-`smoke-Q8_0.gguf`; then `answers.json`, the greedy answers of the fp16 model, which every later one is compared
-with. `gguf(path, kind)` makes further files.
+Reads the shipped safetensors and writes beside them their tokenizer (for other engines: ours reads bytes without
+one) and what the loaders are tried on: `awq/` (groups of 32) and `smoke-Q8_0.gguf`; then `answers.json`, the greedy
+answers of the fp16 model, which every later one is compared with. `gguf(path, kind)` makes further files.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from planner.engine.byte_vocabulary import byte_document, byte_metadata, byte_settings
 from planner.engine.engine import Engine
 from planner.engine.load import Checkpoint, load
 from planner.engine.model import Model
@@ -32,6 +33,15 @@ QUESTIONS = (
 )  # fmt: skip
 
 
+def tokenizer(folder: Path) -> None:
+    """tokenizer.json and tokenizer_config.json: the vocabulary of bytes."""
+    config = json.loads((FOLDER / "config.json").read_text(encoding="utf-8"))
+    files = {"tokenizer": byte_document(), "tokenizer_config": byte_settings(config["max_position_embeddings"])}
+    for name, document in files.items():
+        text = json.dumps(document, indent=None if name == "tokenizer" else 1) + "\n"
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
 def awq(folder: Path) -> None:
     """A directory as AutoAWQ lays it out: packed linears, the embedding and norms in fp16."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,6 +52,7 @@ def awq(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     template = (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    tokenizer(folder)
     tensors: dict[str, np.ndarray[Any, Any]] = {}
     for name, value in load(FOLDER).weights.items():
         if value.ndim == 2 and "_proj" in name:
@@ -55,7 +66,8 @@ def awq(folder: Path) -> None:
 def gguf(path: Path, kind: str) -> Path:
     """The model as one GGUF file, every matrix of type `kind`."""
     found = load(FOLDER)
-    extra = {"tokenizer.chat_template": (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")}
+    template = (FOLDER / "chat_template.jinja").read_text(encoding="utf-8")
+    extra = byte_metadata(found.config.vocab_size) | {"tokenizer.chat_template": template}
     return write_gguf_of(found.config, found.weights, lambda _role, _layer: kind, path, extra)
 
 
@@ -70,7 +82,8 @@ def answers(checkpoint: Checkpoint, questions: tuple[str, ...] = QUESTIONS) -> d
 
 
 def main() -> int:
-    """Write all three."""
+    """Write them all."""
+    tokenizer(FOLDER)
     awq(FOLDER / "awq")
     gguf(FOLDER / "smoke-Q8_0.gguf", "Q8_0")
     found = answers(load(FOLDER))

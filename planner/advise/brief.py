@@ -53,6 +53,11 @@ def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions
     """Fill `request` in for `model` on `machine`. Raises UsageError with the limit and valid values."""
     if model.modality == "embedding":
         raise UsageError(f"{model.id} computes embeddings and generates no text; only generation can be planned")
+    if not any(group.mixers for group in model.layers):
+        raise UsageError(
+            f"no layer of {model.id} was recognised as attention or recurrence ({model.model_type}): its weights are "
+            "known, what a token keeps in memory is not, so it cannot be planned"
+        )
     notes = [*assumptions, *model.assumptions, *machine.assumptions]
     needed = _longest(request)
     if needed > model.context_length:
@@ -107,7 +112,8 @@ def _load(request: Request, machine: Machine, notes: list[str]) -> tuple[int, Ob
         notes.append(f"{concurrency} concurrent {'user' if concurrency == 1 else 'users'} (--concurrency)")
     objective = request.objective
     if objective is None:
-        objective = "latency" if concurrency == 1 else "throughput"
+        renting = request.gpus is None and (request.cheapest or request.budget_usd_per_hour is not None)
+        objective = "cost" if renting else "latency" if concurrency == 1 else "throughput"
         notes.append(f"objective {objective} (--objective)")
     if (request.input_tokens, request.output_tokens) == (1024, 256):
         notes.append("1,024 input and 256 output tokens per request (--isl, --osl)")

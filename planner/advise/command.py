@@ -88,6 +88,8 @@ _BEYOND = {
         "https_proxy": "--proxy",
         "no_proxy": "--no-proxy",
         "hub": "--hub",
+        "rdma": "--rdma",
+        "topology_key": "--topology-key",
     },
 }
 

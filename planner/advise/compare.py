@@ -37,7 +37,7 @@ def compare(
         )
     configurations.sort(key=lambda c: -float(c.performance.output_tokens_per_s) if c.performance else 0.0)
     refused = {engine: reason for engine, reason in found.engines().items() if reason}
-    published = tuple(_published(catalog, brief))
+    published = tuple({**row, "ours": _ours(row, configurations, brief)} for row in _published(catalog, brief))
     return tuple(configurations), refused, published, tuple(_contradictions(published, brief))
 
 
@@ -53,6 +53,30 @@ def _published(catalog: Catalog, brief: Brief) -> list[Mapping[str, Any]]:
         and row["count"] == brief.machine.count
         and row["concurrency"] == brief.workload.concurrency
     ]
+
+
+def _ours(row: Mapping[str, Any], configurations: list[Configuration], brief: Brief) -> float | None:
+    """Our estimate of a published row's metric, for the same engine; None where there is none."""
+    c = next((c for c in configurations if c.engine.name == row["engine"]), None)
+    if c is None or c.performance is None:
+        return None
+    p, groups = c.performance, c.parallelism.data * c.parallelism.replicas
+    match row["metric"]:
+        case "output_tokens_per_s":
+            return p.output_tokens_per_s.value
+        case "ttft_ms_p50":
+            return p.usual_ttft_ms.p50.value
+        case "ttft_ms_p99":
+            return p.usual_ttft_ms.p99.value
+        case "itl_ms_p50":
+            return p.itl_ms.p50.value if p.itl_ms else None
+        case "max_concurrent":  # what the KV pool holds at the planned lengths; slots, where they own their cache
+            held = c.memory.kv_cache_tokens // (brief.workload.input_tokens + brief.workload.output_tokens) * groups
+            return float(c.limits.max_num_seqs * groups if c.limits.num_parallel else held)
+        case "gpu_memory_efficiency_percent":
+            used = c.memory.bytes_of("weights") + c.memory.bytes_of("kv_cache")
+            return 100.0 * used / c.memory.device_bytes
+    return None
 
 
 def _contradictions(published: tuple[Mapping[str, Any], ...], brief: Brief) -> list[str]:

@@ -44,6 +44,11 @@ def configure(
         on_host = sum(memory.bytes_of(item) for item in ("weights", "kv_cache", "activations", "runtime"))
     if on_host:
         limits = limits.model_copy(update={"host_memory_bytes": limits.host_memory_bytes + on_host})
+    on_device = memory.offloaded_layers
+    if memory.fits and machine.accelerator is not None and on_device is not None and on_device != memory.total_layers:
+        # pinned: an engine that counts free memory at its start would choose another split than the planned one
+        cores = machine.cpu.cores * machine.sockets if machine.cpu else limits.num_thread
+        limits = limits.model_copy(update={"num_gpu": on_device, "num_thread": cores})
     return Configuration(
         engine=_engine(candidate, brief),
         model=_model(candidate, brief),
@@ -72,7 +77,7 @@ def configure(
 def meets_targets(performance: Performance, brief: Brief, slack: float = 1.0) -> bool:
     """True when TTFT and ITL are within `slack` times their targets at the asked percentile."""
     percentile = brief.request.slo_percentile
-    ttft = performance.ttft_ms.at(percentile).value
+    ttft = performance.ttft_ms_at(percentile)
     return ttft <= slack * brief.ttft_ms and performance.itl_ms_at(percentile) <= slack * brief.itl_ms
 
 

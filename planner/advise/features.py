@@ -33,7 +33,7 @@ def resolve_features(
         _no_options(asked, release),
         _no_drafts(asked, release, model, machine),
         _no_adapters(asked, release, model),
-        _no_prefix_caching(asked, release),
+        _no_prefix_caching(asked, release, machine),
         _no_grammar(asked, release),
         _no_watermark(asked, release),
         _no_split(asked, release, machine),
@@ -67,6 +67,11 @@ def _no_drafts(asked: Features, release: EngineRelease, model: ModelSpec, machin
     method, title = asked.speculative, _title(release)
     if method is None:
         return None
+    if release.engine == "ollama":
+        return (
+            f"{title} drafts only with a prediction layer that the GGUF file holds (PARAMETER draft_num_predict), "
+            "whose memory is not planned; plan with engine vllm"
+        )
     if not release.has("speculative_decoding"):
         return f"{title} has no speculative decoding"
     if release.engine == "tgi":
@@ -102,12 +107,15 @@ def _no_adapters(asked: Features, release: EngineRelease, model: ModelSpec) -> s
     return None
 
 
-def _no_prefix_caching(asked: Features, release: EngineRelease) -> str | None:
+def _no_prefix_caching(asked: Features, release: EngineRelease, machine: Machine) -> str | None:
     if asked.prefix_caching is None:
         return None
     title = _title(release)
     if not release.has("prefix_caching"):
         return f"{title} keeps no prefixes" if asked.prefix_caching else None
+    where = release.defaults.prefix_caching_platforms
+    if asked.prefix_caching and where and machine.platform not in where:
+        return f"{title} keeps no prefixes on {machine.platform}, only on {', '.join(where)}"
     if release.engine in _GGML and not asked.prefix_caching:
         return f"{title} always keeps what a slot read last"
     return None

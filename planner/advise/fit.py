@@ -14,7 +14,7 @@ from planner.advise.candidates import enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess, is_whole
 from planner.advise.rank import meets
 from planner.errors import PlannerError
-from planner.estimate.tensors import active_parameters, parameter_count
+from planner.estimate.tensors import active_parameters, loaded_parameters, parameter_count
 from planner.records import dataclass
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 
@@ -121,7 +121,7 @@ def _row(brief: Brief, best: Assessment) -> FitRow:
     candidate = best.candidate
     return FitRow(
         model=brief.model.id,
-        parameters=parameter_count(brief.model),
+        parameters=loaded_parameters(brief.model),
         active_parameters=active_parameters(brief.model),
         engine=candidate.release.engine,
         quantization=candidate.quantization.id,

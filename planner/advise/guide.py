@@ -255,7 +255,8 @@ def _lifecycle(engine: str, releases: Mapping[str, EngineRelease], instead: str 
         here = "no engine that still gets fixes meets this request"
     else:
         here = f"--policy maintained would choose {instead} {releases[instead].version} here"
-    return f"{engine} is in {lifecycle.status}{since}: {lifecycle.statement.rstrip('.')}.{makers} {here}"
+    state = "in maintenance" if lifecycle.status == "maintenance" else lifecycle.status
+    return f"{engine} is {state}{since}: {lifecycle.statement.rstrip('.')}.{makers} {here}"
 
 
 # -- steps ----------------------------------------------------------------------------------------

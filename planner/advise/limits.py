@@ -12,6 +12,7 @@ from typing import Final
 
 from planner.errors import UsageError
 from planner.estimate.kvcache import kv_bytes_per_token
+from planner.estimate.memory_pool import GAUDI_BLOCK_TOKENS
 from planner.estimate.tensors import parameter_count
 from planner.spec.engine import LAYER_SPLIT_ENGINES, EngineRelease, Startup, TokenTier
 from planner.spec.hardware import Machine
@@ -66,8 +67,9 @@ def resolve_limits(
     )
     stored = weight_bytes or (checkpoint.size_bytes if checkpoint else None) or stored_bytes(model, quantization)
     defaults, startup = release.defaults, _startup(release)
-    load_s = load_seconds(startup, machine, stored, parallelism)
     tgi = _tgi(release, machine, context, input_tokens, output_tokens, max_num_batched_tokens)
+    graphs = bucket_graphs(context, seqs, batched or tgi[1] or context)
+    load_s = load_seconds(startup, machine, stored, parallelism, graphs, narrow=quantization.weight_bits < 16)
     on_host = layered and machine.accelerator is None
     return Limits(
         max_model_len=context,
@@ -83,7 +85,9 @@ def resolve_limits(
         max_batch_prefill_tokens=tgi[1],
         max_input_tokens=tgi[0],
         shm_bytes=shm_bytes(startup, machine, parallelism),
-        host_memory_bytes=_host_bytes(startup, model, machine, parallelism, stored, seqs * context, kv_bits),
+        host_memory_bytes=_host_bytes(
+            startup, model, machine, parallelism, stored, seqs * context, kv_bits, layered=layered
+        ),
         disk_bytes=_disk_bytes(model, release, checkpoint, stored),
         load_seconds=round(load_s, 1),
         startup_budget_seconds=startup_budget_seconds(startup, load_s, stored),
@@ -135,13 +139,41 @@ def stored_bytes(model: ModelSpec, quantization: QuantizationFormat) -> int:
     return round((parameters - wide) * bits / 8 + wide * 2)
 
 
-def load_seconds(startup: Startup, machine: Machine, weight_bytes: int, parallelism: Parallelism) -> float:
+def bucket_graphs(context: int, sequences: int, prefill_tokens: int) -> int:
+    """Graphs of Gaudi's exponential buckets: prompts by length and blocks before them, decodes by batch and blocks.
+
+    Each range holds about log2 of its largest value, in blocks of 128 tokens (vllm-gaudi 0.26,
+    extension/bucketing/exponential.py); the 36 prompts that its documentation lists for 1,024 tokens come out as 40.
+    """
+    blocks = ceil_div(context, GAUDI_BLOCK_TOKENS)
+    prompts = _spaced(prefill_tokens) - 1
+    return prompts * max(2, _spaced(blocks - 1)) + _spaced(sequences) * _spaced(blocks * sequences)
+
+
+def _spaced(largest: int) -> int:
+    return math.ceil(math.log2(max(1, largest))) + 1
+
+
+def load_seconds(
+    startup: Startup,
+    machine: Machine,
+    weight_bytes: int,
+    parallelism: Parallelism,
+    bucket_graphs: int = 0,
+    *,
+    narrow: bool = False,
+) -> float:
     """Seconds from container start to ready with the weights on disk.
 
-    Each node reads its own share: all of it when one copy is on the node, a stage's part across nodes.
+    Each node reads its own share: all of it when one copy is on the node, a stage's part across nodes. `bucket_graphs`
+    count where the platform compiles them (`narrow`: weights below 16 bits, which takes longer).
     """
     nodes = max(1, ceil_div(parallelism.devices_per_replica, max(1, machine.devices_per_node)))
     read_s = weight_bytes / nodes / startup.storage_read_bytes_per_s
+    warmup = startup.warmup_by_platform.get(machine.platform)
+    if warmup is not None:
+        per_graph_s = warmup.seconds_per_graph * (warmup.narrow_factor if narrow else 1.0)
+        return startup.engine_start_s + read_s + bucket_graphs * per_graph_s
     graphs = startup.graph_capture_s if machine.accelerator else 0.0
     return startup.engine_start_s + read_s + startup.compile_s + graphs + startup.warmup_s
 
@@ -232,16 +264,20 @@ def _host_bytes(
     stored: int,
     kv_tokens: int,
     kv_bits: float,
+    *,
+    layered: bool,
 ) -> int:
     """Host memory of one container, in whole GiB.
 
     With accelerators: the server, and per worker its runtime and the shard in flight; the page cache
-    that loading fills is not counted. Without (or with unified memory): weights and KV live here too.
+    that loading fills is not counted, but where the engine maps one file (`layered`) and loads it again
+    after every pause: then the file itself. Without (or with unified memory): weights and KV live here too.
     """
     accelerator = machine.accelerator
     total = startup.host_base_bytes
     if accelerator is not None:
         total += startup.host_bytes_per_device * _devices_on_node(machine, parallelism)
+        total += stored if layered and not accelerator.unified_memory else 0
     if accelerator is None or accelerator.unified_memory:
         per_token = kv_bytes_per_token(model, kv_bits / 8)
         total += stored + round((per_token.unbounded_bytes + per_token.windowed_bytes) * kv_tokens)

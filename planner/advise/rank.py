@@ -26,6 +26,8 @@ CONTEXT_PRICE = 0.2
 """Utility lost per halving of the context below the preferred one."""
 PIPELINE_PRICE = 0.3
 """Utility lost per doubling of pipeline stages within a host: bubbles and stage imbalance that means hide."""
+TIE = 0.01
+"""Utility lost per percent of perplexity where cost is the objective."""
 DEVICE_PRICE = 0.02
 """Utility lost per doubling of devices when nothing else tells two candidates apart."""
 
@@ -43,27 +45,36 @@ def meets(assessment: Assessment, brief: Brief) -> bool:
     return excess(assessment, brief) == 0
 
 
-def utility(assessment: Assessment, brief: Brief) -> float:
-    """The objective's value of `assessment`, larger is better."""
+def terms(assessment: Assessment, brief: Brief) -> list[tuple[str, float]]:
+    """What the score is made of, as (name, worth): their sum is the score, larger is better.
+
+    Meeting the targets comes first, then keeping all layers on the device, then the objective. Where no
+    candidate meets the targets, the miss and the objective weigh the same.
+    """
     candidate, figures = assessment.candidate, assessment.figures
-    speed = math.log2(max(figures.output_tokens_per_s, 1e-9))
-    latency = -math.log2(figures.ttft_s + figures.itl_s * max(1, brief.workload.output_tokens - 1))
     devices = candidate.parallelism.devices_per_replica * candidate.parallelism.replicas
-    frugal = -DEVICE_PRICE * math.log2(max(1, devices))
-    if candidate.parallelism.devices_per_replica <= brief.machine.devices_per_node:
-        frugal -= PIPELINE_PRICE * math.log2(candidate.parallelism.pipeline)
     rank = candidate.quantization.quality_rank + candidate.kv_format.quality_rank
-    quality = -QUALITY_PRICE * rank - _availability_price(candidate, brief)
-    quality -= CONTEXT_PRICE * math.log2(brief.context_tokens / assessment.deployment.limits.max_model_len)
-    match brief.objective:
-        case "throughput":
-            return speed + quality + frugal
-        case "latency":
-            return latency + quality + frugal
-        case "cost":
-            return speed - math.log2(max(1, devices)) + quality
-        case "quality":
-            return -10 * rank + 0.1 * (speed + quality) + frugal
+    share = 0.1 if brief.objective == "quality" else 1.0  # where quality leads, the rest tells equals apart
+    if brief.objective == "latency":
+        seconds = figures.ttft_s + figures.itl_s * max(1, brief.workload.output_tokens - 1)
+        found = [("answer time", -math.log2(seconds))]
+    else:
+        found = [("throughput", share * math.log2(max(figures.output_tokens_per_s, 1e-9)))]
+    loss = {"quality": 10 + share * QUALITY_PRICE, "cost": TIE}.get(brief.objective, QUALITY_PRICE)
+    found.append(("lost quality", -loss * rank))
+    found.append(("availability", -share * _availability_price(candidate, brief)))
+    shorter = math.log2(brief.context_tokens / assessment.deployment.limits.max_model_len)
+    found.append(("context", -share * CONTEXT_PRICE * shorter))
+    if brief.objective == "cost":  # a rented machine is paid whole
+        found.append(("devices", 0.0 if brief.machine.instance else -math.log2(max(1, devices))))
+    else:
+        found.append(("devices", -DEVICE_PRICE * math.log2(max(1, devices))))
+        if candidate.parallelism.devices_per_replica <= brief.machine.devices_per_node:
+            found.append(("pipeline stages", -PIPELINE_PRICE * math.log2(candidate.parallelism.pipeline)))
+    over = excess(assessment, brief)
+    found.append(("missed targets", -(100.0 + over) if over else 0.0))
+    found.append(("layers on the CPU", 0.0 if is_whole(assessment.memory, brief) else -10.0))
+    return found
 
 
 def _availability_price(candidate: Candidate, brief: Brief) -> float:
@@ -75,14 +86,8 @@ def _availability_price(candidate: Candidate, brief: Brief) -> float:
 
 
 def score(assessment: Assessment, brief: Brief) -> float:
-    """One number to sort by: meeting the targets first, then keeping all layers on the device, then utility.
-
-    Where no candidate meets the targets, the miss and the objective weigh the same.
-    """
-    over = excess(assessment, brief)
-    penalty = 100.0 + over if over else 0.0
-    penalty += 0.0 if is_whole(assessment.memory, brief) else 10.0
-    return utility(assessment, brief) - penalty
+    """One number to sort by: the sum of `terms`."""
+    return sum(worth for _, worth in terms(assessment, brief))
 
 
 def ordered(assessments: list[Assessment], brief: Brief) -> list[Assessment]:

@@ -13,14 +13,15 @@ from planner.advise.calibrated import calibrated_here
 from planner.advise.configure import configure, meets_targets
 from planner.advise.consult import consult_guide
 from planner.advise.evaluate import Assessment
-from planner.advise.finals import FINALISTS, finals
+from planner.advise.finals import cost_reason, finals
 from planner.advise.rank import meets, ordered, score
 from planner.advise.remedies import remedies
 from planner.advise.resolve import resolved
 from planner.advise.survey import Survey, survey
+from planner.advise.trace import search_step
 from planner.errors import InfeasibleError
 from planner.sources.recipes import is_made
-from planner.spec.plan import Configuration, Plan, Reason, Rejection, TraceStep
+from planner.spec.plan import Configuration, Plan, Reason, Rejection
 from planner.units import gib
 from planner.version import __version__
 
@@ -44,6 +45,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
         raise _too_slow(catalog, brief, best, found)
     alternatives = _alternatives(catalog, brief, found, finalists, verdict)
     reasons = (_engine_reason(verdict, best), *_with_unquantized(best, brief, found))
+    reasons += cost_reason(catalog, brief, best, (*finalists, *alternatives))
     best = best.model_copy(update={"reasons": reasons})
     cautions = (*verdict.cautions, *_cautions(brief, best, alternatives, found))
     return Plan(
@@ -52,7 +54,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
         best=best,
         alternatives=alternatives,
         rejected=_rejections(found),
-        trace=(*verdict.steps, *_search_steps(brief, pool, finalists)),
+        trace=(*verdict.steps, search_step(brief, pool, (best, *finalists))),
         assumptions=(*brief.assumptions, *calibrated_here(brief.machine, best)),
         cautions=tuple(dict.fromkeys(cautions)),
         resolved=resolved(brief, pool[0].candidate.release, catalog.calibration_sha256),
@@ -134,28 +136,6 @@ def _rejections(found: Survey) -> tuple[Rejection, ...]:
     return tuple({(r.candidate, r.reason): r for r in rows}.values())
 
 
-def _search_steps(brief: Brief, pool: list[Assessment], others: list[Configuration]) -> tuple[TraceStep, ...]:
-    front = ordered(pool, brief)
-    inputs = {
-        f"{i}. {a.candidate.label}": (
-            f"score {score(a, brief):.2f}, {a.figures.output_tokens_per_s:,.0f} tok/s, "
-            f"TTFT {a.figures.ttft_s * 1000:,.0f} ms, ITL {a.figures.itl_s * 1000:.1f} ms, "
-            f"{a.memory.kv_cache_tokens:,} KV tokens"
-        )
-        for i, a in enumerate(front[:5], 1)
-    }
-    step = TraceStep(
-        rule=f"objective-{brief.objective}",
-        strength="objective",
-        statement=f"within the engine, the objective {brief.objective} orders {len(front)} configurations that fit",
-        engine=front[0].candidate.release.engine,
-        inputs=inputs,
-        outcome=f"chosen from {min(len(front), FINALISTS)} simulated finalists; runner-up: "
-        + (others[0].quantization + f" tensor {others[0].parallelism.tensor}" if others else "none"),
-    )
-    return (step,)
-
-
 def _cautions(brief: Brief, best: Configuration, alternatives: tuple[Configuration, ...], found: Survey) -> list[str]:
     notes = []
     if best.performance is not None and not meets_targets(best.performance, brief):
@@ -227,6 +207,8 @@ def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict)
     ladder = remedies(catalog, brief)
     status = {engine: reason for engine, reason in found.engines().items() if reason}
     told = [f"{engine}: {reason}" for engine, reason in status.items()]
+    if brief.model.quantization.startswith("mlx-"):
+        told.append("MLX weights are run by mlx-lm, which is not planned here: name the model they were made from")
     told += [s.outcome for s in verdict.steps if s.strength in ("policy", "require") and s.outcome not in told]
     return InfeasibleError(
         f"{brief.model.id} cannot be served on {brief.machine.label} as asked ({'; '.join(dict.fromkeys(told))})",
@@ -238,7 +220,7 @@ def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict)
 def _too_slow(catalog: Catalog, brief: Brief, best: Configuration, found: Survey) -> InfeasibleError:
     assert best.performance is not None
     percentile = brief.request.slo_percentile
-    ttft, itl = best.performance.ttft_ms.at(percentile).value, best.performance.itl_ms_at(percentile)
+    ttft, itl = best.performance.ttft_ms_at(percentile), best.performance.itl_ms_at(percentile)
     return InfeasibleError(
         f"{brief.model.id} fits {brief.machine.label}, but the best configuration has TTFT {ttft:,.0f} ms and ITL "
         f"{itl:.1f} ms at p{percentile:g} against {brief.ttft_ms:g} and {brief.itl_ms:g} ms asked",

@@ -17,12 +17,12 @@ from planner.errors import PlannerError
 from planner.sources.local_calibration import corrected
 from planner.sources.machines import resolve_machine
 from planner.spec.plan import Remedy
-from planner.units import GIB, gib, round_up
+from planner.units import GIB, gib, round_up, significant
 
 if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Accelerator
-    from planner.spec.plan import Configuration
+    from planner.spec.plan import Configuration, Percentiles
     from planner.spec.request import Request
 
 MAX_REMEDIES = 8
@@ -165,12 +165,16 @@ def _remedy(action: str, request: Request, best: Configuration) -> Remedy:
     if memory.offloaded_layers is not None and memory.offloaded_layers != memory.total_layers:
         figures["layers on the device"] = f"{memory.offloaded_layers} of {memory.total_layers}"
     if speed is not None:
-        figures["TTFT"] = f"about {speed.ttft_ms.p50.value:,.0f} ms"
+        figures["TTFT"] = _latency(speed.usual_ttft_ms)
         if speed.itl_ms is not None:
-            figures["ITL"] = f"about {speed.itl_ms.p50.value:,.1f} ms"
-        figures["throughput"] = f"about {speed.output_tokens_per_s.value:,.3g} output tokens/s"
+            figures["ITL"] = _latency(speed.itl_ms)
+        figures["throughput"] = f"{significant(speed.output_tokens_per_s.value)} output tokens/s"
     label = f"{best.engine.name} {best.engine.version} {best.quantization}{shape}"
     return Remedy(action=action, detail=label, command=command(request), figures=figures)
+
+
+def _latency(times: Percentiles) -> str:
+    return f"p50 {significant(times.p50.value)} ms, p99 {significant(times.p99.value)} ms"
 
 
 def _other_devices(catalog: Catalog, brief: Brief, too_slow: bool) -> list[Remedy]:

@@ -12,19 +12,20 @@ from typing import TYPE_CHECKING
 from planner.advise.brief import make_brief
 from planner.advise.candidates import ADVISED_ENGINES, enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess
+from planner.advise.finals import per_million_tokens
 from planner.advise.rank import meets, ordered
 from planner.errors import InfeasibleError, PlannerError
-from planner.estimate.tensors import parameter_count
+from planner.estimate.tensors import active_parameters, parameter_count
 from planner.records import dataclass
 from planner.sources.local_calibration import corrected
-from planner.sources.machines import resolve_machine
+from planner.sources.machines import recent, resolve_machine
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 
 if TYPE_CHECKING:
     from planner.advise.brief import Brief
     from planner.advise.candidates import Candidate
     from planner.sources.catalog import Catalog
-    from planner.spec.hardware import Machine
+    from planner.spec.hardware import Instance, Machine
     from planner.spec.model import ModelSpec
     from planner.spec.plan import Plan, Remedy
     from planner.spec.request import Request
@@ -35,8 +36,17 @@ _MAX_CANDIDATES = 6
 """Formats tried on each machine: the best quality first, until one meets the targets."""
 
 
+_SERVED = 32
+"""Users at once when the request names none: one who rents serves many."""
+
+
 _CONFIRMED = 8
 """Machines that are planned in full before the search gives up."""
+
+
+_COMPARED = 4
+_NEARLY = 1.15
+"""At most so many machines, whose price by the quick look is within this of the first's, are planned and compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,22 +69,64 @@ class Option:
 def search(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Option, ...]:
     """Machines that hold the load, best first. Raises InfeasibleError when none does."""
     priced = request.cheapest or request.budget_usd_per_hour is not None
-    labels = _instances(catalog, request) if priced else _accelerators(catalog, model)
-    options: list[Option] = []
-    for label, enough in labels:
-        if not priced and enough in {
-            o.machine.accelerator and o.machine.accelerator.id for o in options if o.meets_slo
-        }:
-            continue  # a smaller count of the same device already holds the load
-        option = _option(catalog, model, request, label)
-        if option is not None:
-            options.append(option)
+    options = _rented(catalog, model, request) if priced else _owned(catalog, model, request)
     if not options:
         if request.budget_usd_per_hour is None:
             raise InfeasibleError(f"no machine in the catalog can serve {model.id} as asked")
         dearer = _least_budget(catalog, model, request)
         raise InfeasibleError(f"no machine within that budget can serve {model.id} as asked", dearer)
     return tuple(sorted(options, key=_order))
+
+
+def _owned(catalog: Catalog, model: ModelSpec, request: Request) -> list[Option]:
+    """Options among the accelerators, each with the fewest devices that hold the load and fewer."""
+    options: list[Option] = []
+    enough: set[str] = set()
+    seen: _Seen = {}
+    for label, device in _accelerators(catalog, model):
+        if device in enough:
+            continue  # a smaller count of the same device already holds the load
+        option = _option(catalog, model, request, label, seen)
+        if option is not None:
+            options.append(option)
+            if option.meets_slo:
+                enough.add(device)
+    return options
+
+
+def _rented(catalog: Catalog, model: ModelSpec, request: Request) -> list[Option]:
+    """Options among the priced instances; those of an old price count only when nothing else serves the model."""
+    budget = request.budget_usd_per_hour
+    every = [i for i in catalog.instances() if i.usd_per_hour]
+    new = {(i.provider, i.id) for i in recent(every)}
+    affordable = [i for i in every if budget is None or (i.usd_per_hour or 0.0) <= budget]
+    fresh = [i for i in affordable if (i.provider, i.id) in new]
+    stale = [i for i in affordable if (i.provider, i.id) not in new]
+    return _of_instances(catalog, model, request, fresh) or _of_instances(catalog, model, request, stale)
+
+
+def _of_instances(catalog: Catalog, model: ModelSpec, request: Request, rows: list[Instance]) -> list[Option]:
+    """Options among `rows`; of those with CPUs alone, the ones that hold the targets and may be cheaper per token."""
+    options: list[Option] = []
+    seen: _Seen = {}
+    for i in (i for i in rows if i.accelerator is not None):
+        options += filter(None, (_option(catalog, model, request, f"{i.provider}:{i.id}", seen),))
+    least = min((o.usd_per_million_output_tokens or math.inf for o in options if o.meets_slo), default=math.inf)
+    for i in (i for i in rows if i.cpu is not None):
+        most = _most_tokens_per_s(catalog, model, request, i)
+        if (i.usd_per_hour or 0.0) / (most * 3600) * 1e6 < _NEARLY * least:
+            option = _option(catalog, model, request, f"{i.provider}:{i.id}", seen)
+            options += [option] if option is not None and option.meets_slo else []
+    return options
+
+
+def _most_tokens_per_s(catalog: Catalog, model: ModelSpec, request: Request, instance: Instance) -> float:
+    """Output that no CPU instance exceeds: its sockets' whole bandwidth, for weights of two bits read once a step."""
+    assert instance.cpu is not None
+    cpu = catalog.cpu(instance.cpu)
+    sockets = -(-(instance.cores or cpu.cores) // cpu.cores)
+    users = request.concurrency or _SERVED
+    return users * sockets * cpu.mem_bandwidth_bytes_per_s / (active_parameters(model) / 4)
 
 
 def _least_budget(catalog: Catalog, model: ModelSpec, request: Request) -> tuple[Remedy, ...]:
@@ -100,10 +152,13 @@ def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, note
 
     options = search(catalog, model, request)
     if request.concurrency is None:
-        request = request.model_copy(update={"concurrency": 32})
+        request = request.model_copy(update={"concurrency": _SERVED})
     failure: InfeasibleError | None = None
     missing: Plan | None = None
+    found: list[Plan] = []
     for i, option in enumerate(options[:_CONFIRMED]):
+        if found and not _close(option, options[0], len(found)):
+            break
         others = ", ".join(_told(o) for j, o in enumerate(options[: i + 5]) if j > i)
         said = f"searched {len(options)} machines that can serve it, by price per token; next best: {others or 'none'}"
         try:
@@ -112,12 +167,21 @@ def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, note
             failure = failure or error
             continue
         if plan.best.meets_slo:
-            return plan
-        missing = missing or plan  # the targets are defaults, else recommend would have refused
+            found.append(plan)
+        else:
+            missing = missing or plan  # the targets are defaults, else recommend would have refused
+    if found:
+        return min(found, key=lambda p: per_million_tokens(p.best) or 0.0)
     if missing is not None:
         return missing
     assert failure is not None
     raise failure
+
+
+def _close(option: Option, first: Option, confirmed: int) -> bool:
+    """True when a full look at `option` may find it cheaper than `first`, whose quick figures are a little better."""
+    ours, best = option.usd_per_million_output_tokens, first.usd_per_million_output_tokens
+    return confirmed < _COMPARED and option.meets_slo and ours is not None and ours < _NEARLY * (best or 0.0)
 
 
 def _told(option: Option) -> str:
@@ -151,44 +215,61 @@ def _accelerators(catalog: Catalog, model: ModelSpec) -> list[tuple[str, str]]:
     ]
 
 
-def _instances(catalog: Catalog, request: Request) -> list[tuple[str, str]]:
-    budget = request.budget_usd_per_hour
-    return [
-        (f"{i.provider}:{i.id}", i.id)
-        for i in catalog.instances()
-        if i.accelerator is not None and i.usd_per_hour is not None and (budget is None or i.usd_per_hour <= budget)
-    ]
+_Seen = dict[tuple[object, ...], Assessment | None]
+"""Quick looks by what they depend on: many providers rent the same devices."""
 
 
-def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str) -> Option | None:
+def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str, seen: _Seen) -> Option | None:
     try:
         machine = corrected(resolve_machine(catalog, label, request.ram), request.local_calibration)
-        server = request if request.concurrency else request.model_copy(update={"concurrency": 32})
+        server = request if request.concurrency else request.model_copy(update={"concurrency": _SERVED})
         brief = make_brief(server, model, machine)
-        best = _quick_best(catalog, brief)
     except PlannerError:
-        return None  # this machine cannot: no engine, no kernel, a layout it does not have
-    if best is None:
         return None
-    return Option(machine, best, meets(best, brief), machine.usd_per_hour)
+    alike = _alike(brief)
+    if alike not in seen:
+        try:
+            seen[alike] = _quick_best(catalog, brief)
+        except PlannerError:
+            seen[alike] = None  # this machine cannot: no engine, no kernel, a layout it does not have
+    best = seen[alike]
+    return None if best is None else Option(machine, best, meets(best, brief), machine.usd_per_hour)
+
+
+def _alike(brief: Brief) -> tuple[object, ...]:
+    """What the quick look depends on. Host memory counts only where weights may lie in it."""
+    machine = brief.machine
+    a = machine.accelerator
+    if a is None:
+        assert machine.cpu is not None
+        return (machine.cpu.id, machine.cpu.cores, machine.sockets, machine.ram_bytes)
+    on_host = a.unified_memory or _wanted(brief) in LAYER_SPLIT_ENGINES
+    devices = (a.id, a.usable_memory_bytes, machine.count, machine.devices_per_node, machine.instance is None)
+    return (*devices, machine.ram_bytes if on_host else None)
+
+
+def _wanted(brief: Brief) -> str:
+    return brief.request.engine or ADVISED_ENGINES[0]
 
 
 def _quick_best(catalog: Catalog, brief: Brief) -> Assessment | None:
     """The best of a few candidates that use the whole machine, lossless formats first."""
-    wanted = brief.request.engine or ADVISED_ENGINES[0]
+    wanted = _wanted(brief)
     releases, _ = releases_for(catalog, brief)
     releases = tuple(r for r in releases if r.engine == wanted) or releases[:1]
     candidates, _ = enumerate_candidates(catalog, brief, releases)
     count = brief.machine.count
     whole = [c for c in candidates if count in (c.parallelism.tensor, c.parallelism.replicas)]
-    whole = [c for c in whole or candidates if c.kv_name == "auto" or brief.request.kv_cache_dtype]
-    whole.sort(key=lambda c: (c.quantization.quality_rank, -c.parallelism.tensor))
+    every = brief.request.kv_cache_dtype or brief.objective == "cost"
+    whole = [c for c in whole or candidates if c.kv_name == "auto" or every]
+    whole.sort(key=lambda c: (c.quantization.quality_rank, -c.parallelism.tensor, c.kv_format.quality_rank))
     fitting: list[Assessment] = []
-    for candidate in [c for c in whole if _may_fit(c, brief)][: _MAX_CANDIDATES * 2]:
+    most = _MAX_CANDIDATES * (2 if every else 1)  # each format with each KV cache
+    for candidate in [c for c in whole if _may_fit(c, brief)][: most * 2]:
         outcome = assess(candidate, brief, catalog.calibration)
         if isinstance(outcome, Assessment):
             fitting.append(outcome)
-            if len(fitting) == _MAX_CANDIDATES:
+            if len(fitting) == most:
                 break
     return ordered(fitting, brief)[0] if fitting else None
 

@@ -13,6 +13,11 @@ from planner.cli.emit import emit
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner accuracy",
+    "planner accuracy --check -o json",
+)
+
 
 def accuracy(
     markdown: Annotated[bool, typer.Option("--markdown", help="The page docs/accuracy.md.")] = False,

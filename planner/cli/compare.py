@@ -11,6 +11,8 @@ from planner.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = ("planner compare --model llama3-8b --gpus 1xA100 --concurrency 128",)
+
 
 def compare(
     model: opt.Model = None,

@@ -20,6 +20,11 @@ KubernetesOption = Annotated[
     bool, typer.Option("--kubernetes", help="Look at the nodes of the current kubectl context instead.")
 ]
 
+EXAMPLES = (
+    "planner detect",
+    "planner detect --kubernetes -o yaml",
+)
+
 
 def detect(kubernetes: KubernetesOption = False, output: opt.OutputOption = opt.Output.table) -> None:
     """Show this machine's accelerators, processor and memory, and the name to plan with.
@@ -47,7 +52,9 @@ def detect(kubernetes: KubernetesOption = False, output: opt.OutputOption = opt.
 
 def _rows(machine: Machine) -> list[tuple[str, str]]:
     """Name and value of each line of the table."""
-    rows = [("plan with", f"--gpus {machine.label}")]
+    whole = f"--gpus {machine.label}"
+    part = any("scaled from" in note or "a slice is planned" in note for note in machine.assumptions)
+    rows = [("plan with", f"--gpus detect; {whole} is the whole device" if part else whole)]
     if machine.accelerator is not None:
         size = gib(machine.accelerator.usable_memory_bytes)
         rows.append(("devices", f"{machine.count} × {machine.accelerator.name}, {size} each as the driver reports it"))

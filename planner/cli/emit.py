@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any, TextIO
 
 from planner.cli.options import Output
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PIPED_WIDTH = 140
+"""Wide enough for a ledger where there is no terminal."""
 
 
 def emit(form: Output, data: Callable[[], Any], table: Callable[[Console], None]) -> None:
@@ -30,7 +34,12 @@ def console() -> Console:
     """A console for stdout; wide enough for a ledger when piped."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 140, highlight=False, soft_wrap=False)
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False, soft_wrap=False)
+
+
+def text_width(stream: TextIO) -> int:
+    """Characters in a line of `stream`: the terminal's, or as much as a table takes in a file."""
+    return get_terminal_size().columns if stream.isatty() else PIPED_WIDTH
 
 
 def note(text: str) -> None:

@@ -14,6 +14,11 @@ from planner.units import parse_tokens
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner estimate --model llama3-8b --gpus 1xH100 --engine vllm --max-model-len 8192 --concurrency 64",
+    "planner estimate --model llama3-70b --gpus 4xA100 --tp 4 -q awq -o json",
+)
+
 
 def estimate(
     model: opt.Model = None,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import sys
+
 import typer
 
 from planner.cli import options as opt
-from planner.cli.emit import emit
+from planner.cli.emit import emit, text_width
+
+EXAMPLES = ("planner explain out/plan.yaml",)
 
 
 def explain(plan: opt.PlanArgument, output: opt.OutputOption = opt.Output.table) -> None:
     """Print the choices with their reasons, the decision trace and the refusals."""
     from planner import api
+    from planner.report.layout import wrapped
     from planner.report.text import explanation
 
     held = api.load_plan(plan)
 
     def table(console: object) -> None:
-        typer.echo(explanation(held), nl=False)
+        typer.echo(wrapped(explanation(held), text_width(sys.stdout)), nl=False)
 
     emit(
         output,

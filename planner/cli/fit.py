@@ -15,6 +15,12 @@ from planner.units import parse_tokens
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner fit --gpus 1xRTX-4090",
+    "planner fit --gpus 1xM3-Max-64GB --engine ollama --top 50",
+    "planner fit --gpus cpu --ram 48GiB",
+)
+
 
 def fit(
     gpus: opt.Gpus = None,

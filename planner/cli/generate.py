@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,13 +11,30 @@ from planner.cli import options as opt
 from planner.cli.emit import emit, note
 from planner.errors import UsageError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXAMPLES = (
+    "planner generate out/plan.yaml --target kserve",
+    "planner generate out --target helm --target keda --save-dir deploy",
+    "planner generate --list",
+)
+
 
 def generate(
-    plan: Annotated[Path | None, typer.Argument(help="A plan.yaml, or the folder that holds one.")] = None,
-    target: Annotated[
-        list[str] | None, typer.Option("--target", "-t", help="A target's slug; several may be given.")
+    plan: Annotated[
+        Path | None, typer.Argument(metavar="PLAN", help="A plan.yaml, or the folder that holds one.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", help="Explain the targets.")] = False,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            "-t",
+            metavar="SLUG",
+            help="A target of --list; may be repeated. Default: all that suit the plan.",
+        ),
+    ] = None,
+    listing: Annotated[bool, typer.Option("--list", help="List the targets and what each writes.")] = False,
     save_dir: opt.SaveDir = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
@@ -50,10 +67,13 @@ def _list_targets(output: opt.Output) -> None:
 
     found = targets()
 
-    def table(console: object) -> None:
-        width = max(len(t.slug) for t in found)
-        for t in found:
-            shown = dict.fromkeys(name if "/" not in name else name.split("/")[0] + "/" for name in t.files)
-            typer.echo(f"{t.slug:<{width}}  {t.title} ({', '.join(shown)})")
+    def table(console: Console) -> None:
+        from planner.report.layout import Column, print_columns
+
+        body = [
+            (t.slug, t.title, ", ".join(dict.fromkeys(n if "/" not in n else n.split("/")[0] + "/" for n in t.files)))
+            for t in found
+        ]
+        print_columns(console, (Column("target"), Column("what", loose=True), Column("files", loose=True)), body)
 
     emit(output, lambda: [{"slug": t.slug, "title": t.title, "files": list(t.files)} for t in found], table)

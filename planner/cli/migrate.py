@@ -9,11 +9,16 @@ import typer
 from planner.cli import options as opt
 from planner.cli.emit import emit, note
 
+EXAMPLES = ("planner migrate out/plan.yaml --gpus 2xH100 --save-dir production",)
+
 
 def migrate(
     plan: opt.PlanArgument,
     gpus: Annotated[
-        str | None, typer.Option("--gpus", help="The other side's machine, e.g. 2xH100; left out, the plan's own.")
+        str | None,
+        typer.Option(
+            "--gpus", metavar="MACHINE", help="The other side's machine, e.g. 2xH100; left out, the plan's own."
+        ),
     ] = None,
     ram: opt.Ram = None,
     quantization: opt.Quantization = None,

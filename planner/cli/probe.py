@@ -16,20 +16,40 @@ from planner.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
+_MOST_LOG_BYTES = 64 << 20
+"""Of a log, its beginning: a start-up says all that is looked for in its first megabytes."""
+EXAMPLES = (
+    "planner probe --url http://127.0.0.1:8000 --plan out/plan.yaml",
+    "planner probe --url http://127.0.0.1:11434 --no-load",
+)
+
 
 def probe(
-    url: Annotated[str, typer.Option("--url", help="Where it listens, e.g. http://localhost:8000.")],
-    plan: Annotated[Path | None, typer.Option("--plan", help="A plan.yaml, or the folder that holds one.")] = None,
-    log: Annotated[Path | None, typer.Option("--log", help="vLLM's start-up log, to compare memory.")] = None,
+    url: Annotated[str, typer.Option("--url", metavar="URL", help="Where it listens, e.g. http://localhost:8000.")],
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="PLAN", help="A plan.yaml, or the folder that holds one.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Name to ask for; default: the plan's, or the first listed.")
+    ] = None,
+    log: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="vLLM's start-up log, to compare memory.")
+    ] = None,
     load: Annotated[bool, typer.Option("--load/--no-load", help="Put load on it.")] = True,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", "-c", min=1, help="Clients at once; default: the plan's, or 4.")
+        int | None,
+        typer.Option("--concurrency", "-c", metavar="N", min=1, help="Clients at once; default: the plan's, or 4."),
     ] = None,
-    requests: Annotated[int | None, typer.Option("--requests", min=1, help="Default: 3 per client.")] = None,
-    load_seconds: Annotated[float, typer.Option("--load-seconds", min=1, help="Start no request after this.")] = 120.0,
-    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds without a byte.")] = 120.0,
+    requests: Annotated[
+        int | None, typer.Option("--requests", metavar="N", min=1, help="Default: 3 per client.")
+    ] = None,
+    load_seconds: Annotated[
+        float, typer.Option("--load-seconds", metavar="S", min=1, help="Start no request after this.")
+    ] = 120.0,
+    timeout: Annotated[float, typer.Option("--timeout", metavar="S", min=1, help="Seconds without a byte.")] = 120.0,
     key_variable: Annotated[
-        str | None, typer.Option("--api-key-env", help="Environment variable that holds the endpoint's key.")
+        str | None,
+        typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the endpoint's key."),
     ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
@@ -38,8 +58,9 @@ def probe(
 
     text = read_log(log)
     verdict = api.probe(
-        url, plan, key=key_of(key_variable), log=text, load=load, concurrency=concurrency, requests=requests,
-        load_seconds=load_seconds, timeout_s=timeout, progress=show_progress if sys.stderr.isatty() else None,
+        url, plan, model=model, key=key_of(key_variable), log=text, load=load, concurrency=concurrency,
+        requests=requests, load_seconds=load_seconds, timeout_s=timeout,
+        progress=show_progress if sys.stderr.isatty() else None,
     )  # fmt: skip
 
     def table(console: Console) -> None:
@@ -55,7 +76,10 @@ def probe(
 def read_log(log: Path | None) -> str | None:
     """The text of a start-up log. Raises UsageError."""
     try:
-        return log.read_text(encoding="utf-8", errors="replace") if log is not None else None
+        if log is None:
+            return None
+        with log.open("rb") as file:
+            return file.read(_MOST_LOG_BYTES).decode("utf-8", errors="replace")
     except OSError as error:
         raise UsageError(f"--log {str(log)!a} cannot be read: {error.strerror}") from None
 

@@ -13,11 +13,23 @@ from planner.cli.emit import emit, note
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner recommend --model llama3-70b --gpus 2xA100 --save-dir out",
+    "planner recommend --model qwen3-8b --gpus 1xL4 --ttft 500 --itl 40 --concurrency 8",
+    "planner recommend --model llama3-8b --cheapest --request-rate 5",
+    "planner recommend -f request.yaml -o json",
+)
+
 
 def recommend(
     model: opt.Model = None,
     gpus: opt.Gpus = None,
-    file: Annotated[Path | None, typer.Option("-f", "--file", help="A request as YAML; flags override it.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(
+            "-f", "--file", metavar="FILE", help="A request as YAML (docs/request.schema.json); flags override it."
+        ),
+    ] = None,
     gpu: opt.Gpu = None,
     num_gpus: opt.NumGpus = None,
     ram: opt.Ram = None,
@@ -70,6 +82,8 @@ def recommend(
     proxy: opt.HttpsProxy = None,
     no_proxy: opt.NoProxy = None,
     no_hub: opt.NoHub = False,
+    rdma: opt.Rdma = None,
+    topology_key: opt.TopologyKey = None,
     budget: opt.Budget = None,
     cheapest: opt.Cheapest = False,
     top: opt.Top = 5,
@@ -107,6 +121,7 @@ def recommend(
         site={
             "registry": registry, "pull_secret": pull_secret, "weights": weights, "ca_bundle": ca_bundle,
             "http_proxy": proxy, "https_proxy": proxy, "no_proxy": no_proxy, "hub": False if no_hub else None,
+            "rdma": rdma, "topology_key": topology_key,
         },
     )  # fmt: skip
     result = api.recommend_request(request)

@@ -76,6 +76,7 @@ def _add_group(fields: dict[str, Any], group: str, flags: dict[str, Any]) -> Non
 def as_options(message: str, arguments: list[str]) -> str:
     """`message` about a field of the request, with the option by which `arguments` set it instead."""
     field, colon, limit = message.partition(": ")
+    field = field.rstrip("0123456789").rstrip(".")  # an element of a list, require.0
     option = _FLAGS.get(field) or "--" + field.rpartition(".")[2].replace("_", "-")
     given = any(a.split("=")[0] == option for a in arguments)
     return f"{option}: {limit}" if colon and given else message
@@ -86,11 +87,10 @@ def read_request(path: Path) -> dict[str, Any]:
     import yaml
 
     from planner.api import reading_failure
+    from planner.sources.given import read_given
 
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise UsageError(f"{path.name} is larger than 1 MiB, which no request is")
-        text = path.read_text(encoding="utf-8")
+        text = read_given(path, _MAX_FILE_BYTES)
         if "&" in text and "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text)):
             raise UsageError(f"{path.name}: YAML aliases are not accepted in a request")
         data = yaml.safe_load(text)

@@ -12,15 +12,22 @@ from planner.cli.emit import emit
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner simulate out --concurrency 64 --duration 600",
+    "planner simulate out --request-rate 5 --lengths lognormal:0.8",
+)
+
 
 def simulate(
     plan: opt.PlanArgument,
     concurrency: opt.Concurrency = None,
     isl: Annotated[
-        int | None, typer.Option("--isl", "--input-len", help="Input tokens.", rich_help_panel=opt.LOAD)
+        int | None,
+        typer.Option("--isl", "--input-len", metavar="TOKENS", help="Input tokens.", rich_help_panel=opt.LOAD),
     ] = None,
     osl: Annotated[
-        int | None, typer.Option("--osl", "--output-len", help="Output tokens.", rich_help_panel=opt.LOAD)
+        int | None,
+        typer.Option("--osl", "--output-len", metavar="TOKENS", help="Output tokens.", rich_help_panel=opt.LOAD),
     ] = None,
     request_rate: opt.RequestRate = None,
     arrival: opt.Arrival = None,
@@ -38,7 +45,10 @@ def simulate(
     ttft: opt.Ttft = None,
     itl: opt.Itl = None,
     slo_percentile: Annotated[
-        float | None, typer.Option("--slo-percentile", help="Percentile the targets hold at.", rich_help_panel=opt.LOAD)
+        float | None,
+        typer.Option(
+            "--slo-percentile", metavar="P", help="Percentile the targets hold at, 50–99.9.", rich_help_panel=opt.LOAD
+        ),
     ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:

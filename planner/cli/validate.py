@@ -13,15 +13,25 @@ from planner.cli.emit import emit
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXAMPLES = (
+    "planner validate out",
+    "planner validate out/plan.yaml --only lint --only simulate",
+)
+
 
 def validate(
-    plan: Annotated[Path, typer.Argument(help="A plan.yaml, or the folder that --save-dir made.")],
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A plan.yaml, or the folder that --save-dir made.")],
     only: Annotated[
-        list[str] | None, typer.Option("--only", help="lint, simulate or smoke; several may be given.")
+        list[str] | None,
+        typer.Option("--only", metavar="DEPTH", help="lint, simulate or smoke; may be repeated. Default: all."),
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", help="A safetensors directory or GGUF of yours (up to 1B) in place of the twin."),
+        typer.Option(
+            "--checkpoint",
+            metavar="PLACE",
+            help="A safetensors directory or GGUF of yours (up to 1B) in place of the twin.",
+        ),
     ] = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from planner.engine.byte_vocabulary import byte_metadata
 from planner.engine.tokenizer import ByteTokenizer, HubTokenizer, Tokenizer
 from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.formats.gguf import GgufHeader
@@ -27,7 +28,7 @@ CONTROL, USER_DEFINED = 3, 4
 def tokenizer_from_gguf(header: GgufHeader, vocab_size: int) -> Tokenizer:
     """Raises UsageError for a kind that is not implemented, FormatError for lists that do not fit."""
     kind = header.text("tokenizer.ggml.model")
-    if kind in (None, "none", "no_vocab"):
+    if kind in (None, "none", "no_vocab") or _is_of_bytes(header, vocab_size):
         return ByteTokenizer(vocab_size)
     tokens = _texts(header, "tokenizer.ggml.tokens")
     if len(tokens) > vocab_size:
@@ -44,6 +45,10 @@ def tokenizer_from_gguf(header: GgufHeader, vocab_size: int) -> Tokenizer:
         "post_processor": _begin(header, tokens, kind),
     }
     return HubTokenizer.from_json(json.dumps(document), "GGUF tokenizer")
+
+
+def _is_of_bytes(header: GgufHeader, vocab_size: int) -> bool:
+    return all(header.metadata.get(key) == value for key, value in byte_metadata(vocab_size).items())
 
 
 def _byte_level(header: GgufHeader, tokens: list[str]) -> dict[str, Any]:

@@ -12,8 +12,10 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -30,6 +32,9 @@ class HttpLimits:
     idle_s: float = 60.0
     send_s: float = 15.0
     connections: int = 512
+    linger_s: float = 2.0
+    linger_bytes: int = 64 << 20
+    """After an error, so long and so much is still read: a client that is told off while it sends reads the answer."""
 
 
 class HttpError(Exception):
@@ -76,12 +81,32 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[Handler], limits: HttpLimits) -> None:
         self.limits = limits
         self._seats = threading.BoundedSemaphore(limits.connections)
+        self._answers, self._change = 0, threading.Condition()
         super().__init__(address, handler)
+
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """While a request is answered, to the last byte."""
+        with self._change:
+            self._answers += 1
+        try:
+            yield
+        finally:
+            with self._change:
+                self._answers -= 1
+                self._change.notify_all()
+
+    def drained(self, timeout_s: float) -> bool:
+        """Wait until nothing is being answered; False when `timeout_s` were not enough."""
+        with self._change:
+            return self._change.wait_for(lambda: self._answers == 0, timeout_s)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self._seats.acquire(blocking=False):
+            body = json.dumps(error_object("too many connections", "server_error")).encode()
             answer = (
-                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Type: application/json\r\n"
+                b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
             )
             request.setblocking(False)
             with _quiet():
@@ -118,9 +143,11 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
         self._raw = DeadlineReader(self.connection)
         self.rfile = self._buffered = io.BufferedReader(self._raw, 8192)
+        self._unread = False
 
     def handle_one_request(self) -> None:
         limits = self.server.limits
+        self.command = self.requestline = ""
         self._raw.deadline, self._raw.budget = time.monotonic() + limits.idle_s, limits.header_bytes
         try:
             if not self._buffered.peek(1):
@@ -129,20 +156,46 @@ class Handler(BaseHTTPRequestHandler):
             self._raw.deadline = time.monotonic() + limits.receive_s
             super().handle_one_request()
         except TooManyBytesError:
-            self._last_word(431, "Request Header Fields Too Large")
+            with _quiet():
+                self.send_error(431, f"the request's headers are over {limits.header_bytes} bytes")
         except (OSError, ValueError):
             self.close_connection = True
 
+    def finish(self) -> None:
+        """Close; what a refused client still sends is read for a moment, else it would never see the answer."""
+        super().finish()
+        if not self._unread:
+            return
+        with _quiet():
+            limits, seen = self.server.limits, 0
+            self.connection.shutdown(socket.SHUT_WR)
+            end = time.monotonic() + limits.linger_s
+            while seen < limits.linger_bytes and (left := end - time.monotonic()) > 0:
+                self.connection.settimeout(left)
+                data = self.connection.recv(65_536)
+                if not data:
+                    return
+                seen += len(data)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What the parser of requests refuses: the error object of every other answer, not a page."""
+        self.close_connection = self._unread = True
+        self.request_version = self.protocol_version  # a line that is no request names none to answer in
+        told = (message or HTTPStatus(code).phrase)[:200]
+        self.reply_json(code, error_object(told, "server_error" if code >= 500 else "invalid_request_error"))
+
     def do_GET(self) -> None:
-        self._dispatch()
+        with self.server.answering():
+            self._dispatch()
 
     do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
 
     def body(self) -> bytes:
         """The request's body. Raises HttpError when it has no length or is too long."""
-        length = self.headers.get("Content-Length", "")
-        if "Transfer-Encoding" in self.headers or not (length.isascii() and length.isdigit()):
-            raise self.problem(411, "a Content-Length header is needed", "invalid_request_error")
+        lengths = set(self.headers.get_all("Content-Length", []))
+        length = next(iter(lengths), "")
+        if "Transfer-Encoding" in self.headers or len(lengths) != 1 or not (length.isascii() and length.isdigit()):
+            raise self.problem(411, "one Content-Length header is needed", "invalid_request_error")
         n_bytes, limits = int(length[:20]), self.server.limits
         if n_bytes > limits.body_bytes:
             raise self.problem(
@@ -200,8 +253,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def problem(self, status: int, message: str, kind: str, headers: dict[str, str] | None = None) -> HttpError:
         """An HttpError; the connection is closed after it when part of the request may be unread."""
-        self.close_connection = self.close_connection or status in (411, 413)
-        return HttpError(status, {"error": {"message": message, "type": kind, "param": None, "code": None}}, headers)
+        self._unread = self._unread or status in (404, 405, 411, 413)
+        self.close_connection = self.close_connection or self._unread
+        return HttpError(status, error_object(message, kind), headers)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Silence; the metrics tell."""
@@ -212,7 +266,6 @@ class Handler(BaseHTTPRequestHandler):
             handler = self.routes.get((self.command, path))
             if handler is None:
                 methods = [method for method, known in self.routes if known == path]
-                self.close_connection = True
                 if methods:
                     raise self.problem(
                         405,
@@ -225,11 +278,10 @@ class Handler(BaseHTTPRequestHandler):
         except HttpError as error:
             self.reply_json(error.status, error.body, error.headers)
 
-    def _last_word(self, status: int, phrase: str) -> None:
-        self.close_connection = True
-        with _quiet():
-            self.connection.settimeout(1)
-            self.wfile.write(f"HTTP/1.1 {status} {phrase}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n".encode())
+
+def error_object(message: str, kind: str, code: str | None = None, param: str | None = None) -> dict[str, Any]:
+    """OpenAI's error object."""
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 class _quiet:  # noqa: N801 - used as a function

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from planner.engine.byte_vocabulary import byte_document
 from planner.engine.chat import ChatTemplate
 from planner.engine.config import ModelConfig
 from planner.engine.gguf_config import from_gguf, with_rope_factors
@@ -49,11 +50,14 @@ def _from_directory(path: Path) -> Checkpoint:
         weights = collect(source, config)
     finally:
         source.close()
-    tokenizer_file = path / "tokenizer.json"
-    tokenizer: Tokenizer = (
-        HubTokenizer.from_file(tokenizer_file) if tokenizer_file.is_file() else ByteTokenizer(config.vocab_size)
-    )
-    return Checkpoint(path.resolve().name, config, weights, tokenizer, _template(path))
+    return Checkpoint(path.resolve().name, config, weights, _tokenizer(path, config.vocab_size), _template(path))
+
+
+def _tokenizer(path: Path, vocab_size: int) -> Tokenizer:
+    file = path / "tokenizer.json"
+    if not file.is_file() or read_json(file) == byte_document():
+        return ByteTokenizer(vocab_size)
+    return HubTokenizer.from_file(file)
 
 
 def _template(path: Path) -> ChatTemplate:

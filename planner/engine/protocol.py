@@ -1,4 +1,4 @@
-"""OpenAI's JSON, both ways: a request body to prompt and parameters, outputs to response objects and errors.
+"""OpenAI's JSON, both ways: a request body to prompt and parameters, outputs to response objects.
 
 What is not implemented is refused by name, and so is a field that nobody knows. Knows nothing of sockets.
 """
@@ -122,11 +122,6 @@ def usage(n_prompt: int, n_output: int, n_cached: int) -> Json:
         "total_tokens": n_prompt + n_output,
         "prompt_tokens_details": {"cached_tokens": n_cached},
     }
-
-
-def error_object(message: str, kind: str, code: str | None = None, param: str | None = None) -> Json:
-    """OpenAI's error object."""
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
 def _object(raw: bytes) -> Json:

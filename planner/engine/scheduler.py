@@ -48,7 +48,8 @@ class Scheduler:
         bound = self.limits.queue
         free_seats = max(0, self.limits.max_num_seqs - len(self.running))
         if bound is not None and len(self.waiting) >= bound + free_seats:
-            raise QueueFullError(f"{len(self.waiting)} requests wait; the queue is bounded at {bound}")
+            seats = self.limits.max_num_seqs
+            raise QueueFullError(f"the server is full (at most {seats} running and {bound} waiting); try again later")
         self.waiting.append(sequence)
 
     def schedule(self) -> list[Scheduled]:

@@ -14,14 +14,16 @@ from typing import Any
 
 from planner.engine.chat import ChatTemplate
 from planner.engine.engine import Engine, Output
-from planner.engine.http import Handler, HttpError, HttpLimits, Server
+from planner.engine.http import Handler, HttpError, HttpLimits, Server, error_object
 from planner.engine.loop import EngineLoop, EngineStoppedError, Ticket
 from planner.engine.metrics import Metrics
 from planner.engine.params import QueueFullError, RequestError
-from planner.engine.protocol import Call, Kind, Reply, UnknownModelError, error_object, parse_call, usage
+from planner.engine.protocol import Call, Kind, Reply, UnknownModelError, parse_call, usage
 
 POLL_S = 0.2
 RETRY_AFTER_S = 1
+LAST_BYTES_S = 1.0
+"""How long a stop waits at least for answers that are complete to reach their clients."""
 
 
 class ApiServer:
@@ -56,9 +58,11 @@ class ApiServer:
 
     def stop(self, timeout_s: float = 30.0) -> bool:
         """Stop accepting, finish what runs within `timeout_s`; True when nothing was cut off."""
+        end = time.monotonic() + timeout_s
         self._http.shutdown()
+        self._http.server_close()  # who comes now is turned away at once
         finished = self.loop.stop(timeout_s)
-        self._http.server_close()
+        finished = self._http.drained(max(LAST_BYTES_S, end - time.monotonic())) and finished
         self._thread.join()
         return finished
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Final
+from itertools import product
+from typing import TYPE_CHECKING, Final
 
 from planner.estimate.efficiency import Fit, scopes
 from planner.spec.base import FigureBasis
 from planner.spec.calibration import Band, Calibration
-from planner.spec.hardware import Machine
 from planner.spec.plan import Figure
+
+if TYPE_CHECKING:
+    from planner.estimate.deployment import Deployment
 
 UNCALIBRATED_BAND: Final = (0.4, 2.5)
 """true / predicted where nobody measured anything like it."""
 _WIDEN: Final = 1.5
 """A band of another device, engine or class is this many times as wide (in its logarithm)."""
-SLOWEST_METRIC: Final = "ttft"
+STAND_INS: Final = {"prefill": ("prefill", "ttft")}
+"""Metrics whose band another's may stand in for at the same place."""
 
 
-def band(calibration: Calibration, metric: str, engine: str, machine: Machine, fit: Fit) -> tuple[float, float, int]:
+def band(calibration: Calibration, metric: str, engine: str, d: Deployment, fit: Fit) -> tuple[float, float, int]:
     """(low, high, rows): true/predicted of `metric` lies between them for 80 % of cases."""
-    found = _nearest(calibration, metric, fit.lines or (engine,), scopes(machine))
+    found = _nearest(calibration, STAND_INS.get(metric, (metric,)), fit.lines or (engine,), d)
     if found is None or fit.basis == "uncalibrated":
         return (*UNCALIBRATED_BAND, 0)
     if fit.basis == "fitted":
@@ -27,14 +31,12 @@ def band(calibration: Calibration, metric: str, engine: str, machine: Machine, f
     return min(found.low**_WIDEN, 0.85), max(found.high**_WIDEN, 1.18), found.n
 
 
-def _nearest(calibration: Calibration, metric: str, lines: tuple[str, ...], names: tuple[str, ...]) -> Band | None:
-    """The band of the most specific scope; among relatives the engine's own comes first."""
-    table = {(b.scope, b.engine): b for b in calibration.bands if b.metric == metric}
-    for scope in names:
-        for relative in lines:
-            if (scope, relative) in table:
-                return table[scope, relative]
-    return None
+def _nearest(calibration: Calibration, metrics: tuple[str, ...], lines: tuple[str, ...], d: Deployment) -> Band | None:
+    """The band of the most specific scope; among relatives the engine's own comes first, then its own kind's."""
+    table = {(b.scope, b.engine, b.metric, b.format_kind, b.moe): b for b in calibration.bands if b.metric in metrics}
+    kinds = ((d.quantization.kind, d.model.is_moe), (None, None))
+    wanted = product(scopes(d.machine), lines, metrics, kinds)
+    return next((b for *place, kind in wanted if (b := table.get((*place, *kind))) is not None), None)  # type: ignore[arg-type]
 
 
 def figure(value: float, unit: str, limits: tuple[float, float, int], basis: FigureBasis) -> Figure:

@@ -33,7 +33,7 @@ class Targets:
 
     def broken(self, found: Performance) -> Broken | None:
         """What `found` misses."""
-        if found.ttft_ms.at(self.percentile).value > self.ttft_ms:
+        if found.ttft_ms_at(self.percentile) > self.ttft_ms:
             return "TTFT"
         return "ITL" if found.itl_ms_at(self.percentile) > self.itl_ms else None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from planner.estimate.identity import remembered
 from planner.estimate.kvcache import kv_bytes_per_token, kv_layers
-from planner.estimate.tensors import Tensor, tensors
+from planner.estimate.tensors import Tensor, prediction_parameters, tensors
 from planner.estimate.weights import DTYPE_BYTES, VLLM, device_tensors, local_shape, stage_layers
 from planner.spec.model import Attention, DenseFfn, ModelSpec
 from planner.units import ceil_div
@@ -73,7 +73,7 @@ def _drafting_bytes(d: Deployment, extras: Extras) -> int:
     width = DTYPE_BYTES[model.dtype] if model.dtype != "fp32" else 2
     if method == "mtp":
         stored = d.quantization.weight_bits / 8 if d.quantization.id == model.quantization else width
-        return ceil(sum(b.parameters for b in model.blocks if b.role == "mtp") * stored / tp)
+        return ceil(prediction_parameters(model) * stored / tp)
     if method in ("eagle", "eagle3"):
         return ceil_div(eagle_parameters(model, third=method == "eagle3") * width, tp)
     return 0

@@ -96,9 +96,14 @@ def _cached(mixer: Mixer, itemsize: float, tp: int, sparse_fp8: bool) -> list[tu
         kind: LayerKind = "cross" if mixer.cross else "full"
         if mixer.window_tokens:
             kind = "chunked" if mixer.chunked else "sliding"
-        return [(kind, per_token, mixer.window_tokens, 0)]
+        index: list[tuple[LayerKind, float, int | None, int]] = (
+            [("indexer", mixer.index_head_dim * itemsize, None, 0)] if mixer.index_head_dim else []
+        )
+        return [(kind, per_token, mixer.window_tokens, 0), *index]
     if isinstance(mixer, Mla):
         latent = (mixer.kv_lora_rank + mixer.qk_rope_head_dim) * itemsize
+        if mixer.output_groups:
+            return _compressed(mixer, latent)
         if mixer.indexer_heads and sparse_fp8 and itemsize == 1:
             latent = FP8_DS_MLA_BYTES
         rows: list[tuple[LayerKind, float, int | None, int]] = [("latent", latent, None, 0)]
@@ -107,6 +112,17 @@ def _cached(mixer: Mixer, itemsize: float, tp: int, sparse_fp8: bool) -> list[tu
             rows.append(("indexer", d + 4 * ceil_div(d, INDEXER_SCALE_BLOCK), None, 0))
         return rows
     return [("state", 0, None, state_bytes(mixer, tp))]
+
+
+def _compressed(mixer: Mla, latent: float) -> list[tuple[LayerKind, float, int | None, int]]:
+    """DeepSeek V4: a window of latents, and one latent (and index key) for every few tokens before it."""
+    rows: list[tuple[LayerKind, float, int | None, int]] = [("sliding", latent, mixer.window_tokens, 0)]
+    if mixer.compress_every:
+        rows.append(("latent", latent / mixer.compress_every, None, 0))
+        if mixer.indexer_heads:
+            d = mixer.indexer_head_dim
+            rows.append(("indexer", (d + 4 * ceil_div(d, INDEXER_SCALE_BLOCK)) / mixer.compress_every, None, 0))
+    return rows
 
 
 def state_bytes(mixer: Mixer, tp: int = 1, activation_bytes: int = 2, draft_tokens: int = 0) -> int:

@@ -3,8 +3,9 @@
 The error of an estimate is taken as the sum of three parts, in its logarithm: one of the device and engine, one of
 the model (or release, or format), one of the load and the day. The shipped band says how large all three are
 together; a measurement here of the same model observes the first two, one of another model only the first. The
-normal posterior of the sum gives shift and band: it never gets wider, and narrower the more was measured. Knows no
-file.
+normal posterior of the sum gives shift and band, narrower the more was measured. A measurement outside of the shipped
+band refutes it: then the band is taken to reach as far, so that the corrected one always holds what was measured.
+Knows no file.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def is_same(c: LocalCorrection, d: Deployment) -> bool:
 
 
 def shift(d: Deployment, metric: Metric, limits: tuple[float, float, int]) -> Shift | None:
-    """How the figure of `metric`, whose shipped band is `limits`, is corrected; None when nothing was measured,
-    or what was measured says no more than the shipped band."""
+    """How the figure of `metric`, whose shipped band is `limits`, is corrected; None when nothing was measured.
+
+    Of a band narrower than loads and models usually differ, they are taken to be half, or three quarters.
+    """
     if not d.machine.corrections:
         return None
     found, same = matching(d)
@@ -66,14 +69,12 @@ def shift(d: Deployment, metric: Metric, limits: tuple[float, float, int]) -> Sh
     if not measured:
         return None
     load2, model2 = OF_THE_LOAD[metric] ** 2, OF_THE_MODEL[metric] ** 2
-    unseen2 = load2 if same else load2 + model2
-    whole2 = (math.log(limits[1] / limits[0]) / 2.0) ** 2
-    prior2 = whole2 - unseen2
-    if prior2 <= 0.0:  # the shipped band is as narrow as loads and models differ: nothing here can be learnt from it
-        return None
+    shipped = math.log(limits[1] / limits[0]) / 2.0
+    unseen2 = min(load2 if same else load2 + model2, (0.5 if same else 0.75) * shipped**2)
     weights = [1.0 / (unseen2 + (Z_80 * r.log_error) ** 2) for r, _ in measured]
     total = sum(weights)
     mean = sum(w * math.log(r.value) for w, (r, _) in zip(weights, measured, strict=True)) / total
+    prior2 = max(shipped, abs(mean)) ** 2 - unseen2
     trust = prior2 / (prior2 + 1.0 / total)
     variance = trust / total + unseen2
     return Shift(math.exp(trust * mean), math.sqrt(variance), sum(n for _, n in measured))

@@ -138,8 +138,9 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
             "exact",
         ),
     )
+    device = d.machine.accelerator or d.machine.cpu
     return MemoryLedger(
-        device=d.machine.accelerator.name if d.machine.accelerator else d.machine.label,
+        device=device.name if device else d.machine.label,
         device_bytes=b.total_bytes,
         stage=b.stage,
         rows=rows,

@@ -166,7 +166,7 @@ def vllm_budget(d: Deployment, stage: int) -> Budget:
             "--limit-mm-per-prompt lowers it"
         )
     if on_cpu:
-        notes.append("KV cache in host RAM; VLLM_CPU_KVCACHE_SPACE or --kv-cache-memory-bytes sets it explicitly")
+        notes.append("KV cache in host RAM, of the size that --kv-cache-memory-bytes gives")
     return Budget(
         total_bytes=total,
         budget_bytes=budget,

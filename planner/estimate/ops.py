@@ -8,7 +8,8 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
 * `mem_fraction` share of the memory bandwidth that streaming 16-bit weights reaches; `fp8_mem`,
   `int8_mem`, `int4_mem`, `fp4_mem`, `gguf_mem`, `moe_mem` scale it for packed formats (unpacking)
   and for grouped expert kernels; `kv_fraction` the same for reading the KV cache, which `narrow_kv`
-  scales for cache formats of less than 16 bits.
+  scales for cache formats of less than 16 bits; `narrow_kv_read` bytes of such a cache that the multiprocessors
+  widen per FLOP of the 16-bit peak, which limits them where memory is faster than that.
 * `flop_fraction` share of the dense 16-bit peak that a multiply with very wide matrices reaches, and
   `half_width` the hidden size at which it reaches half of that; `fp8_flop`,
   `int8_flop`, `fp4_flop` scale it for native narrow formats, `dequant_flop` and `fp4_dequant_flop`
@@ -20,8 +21,8 @@ What the coefficients mean (all dimensionless unless the name carries a unit):
 * `expert_half_width` columns at which a slice of an expert multiplies at half the rate of a wide one.
 * `int4_unpack` bytes of 4-bit integers that the multiprocessors widen per FLOP of the 16-bit peak: what limits
   weight-only kernels where memory is faster than that.
-* `fp8_rows_mem` share of their memory rate that kernels for FP8 weights keep with more than
-  SMALL_TILE_ROWS rows: the next larger tile reads its activations anew for each slice of the weights.
+* `fp8_tile` bytes of FP8 weights per FLOP of the 16-bit peak that kernels take in with more than SMALL_TILE_ROWS
+  rows: the next larger tile reads its activations anew for each slice of the weights.
 * `dequant_sharpness` the knee of kernels that widen packed weights before the multiply: unpacking and
   multiplying share the multiprocessors, so they overlap less than copying and multiplying do.
 * `quant_passes` how many of those a layer whose activations are narrowed has more (native FP8, INT8, FP4).
@@ -63,11 +64,12 @@ UNCALIBRATED: Final[dict[str, float]] = {
     "int4_mem": 0.9,
     "int4_unpack": 0.02,
     "fp4_mem": 0.75,
-    "fp8_rows_mem": 1.0,
+    "fp8_tile": 1.0,
     "gguf_mem": 0.85,
     "moe_mem": 0.8,
     "kv_fraction": 0.6,
     "narrow_kv": 0.8,
+    "narrow_kv_read": 1.0,
     "flop_fraction": 0.6,
     "half_width": 400.0,
     "fp8_flop": 0.8,

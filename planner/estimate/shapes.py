@@ -195,6 +195,14 @@ def _attention(model: ModelSpec, tp: int) -> tuple[Reads, ...]:
             indexer = float(mixer.indexer_head_dim + 4) if mixer.indexer_heads else 0.0
             row = [latent, indexer, 2 * heads * (latent + mixer.kv_lora_rank), 2 * heads * expanded]
             key = (None, INDEXER_TOKENS if mixer.indexer_heads else None)
+            if mixer.output_groups:  # the window as it is, what lies before it thinned out
+                sums = found.setdefault((mixer.window_tokens, None), [0.0] * 4)
+                for i, value in enumerate([latent, 0.0, 4 * heads * latent, 4 * heads * latent]):
+                    sums[i] += value * n
+                if not mixer.compress_every:
+                    continue
+                thin = [latent, indexer, 4 * heads * latent, 4 * heads * latent]
+                row = [value / mixer.compress_every for value in thin]
         else:
             continue
         sums = found.setdefault(key, [0.0] * 4)

@@ -113,8 +113,13 @@ def stream_rate(quant: QuantizationFormat, p: Peaks, c: dict[str, float]) -> flo
     }[quant.kind]  # fmt: skip
     memory = p.bytes_per_s * c["mem_fraction"] * (c[scale] if scale else 1.0)
     if scale == "int4_mem":
-        return 1.0 / ops.knee(1.0 / (p.wide * c["int4_unpack"]), 1.0 / memory, c["sharpness"])
+        return _limited(memory, p.wide * c["int4_unpack"], c)
     return memory
+
+
+def _limited(bytes_per_s: float, most_per_s: float, c: dict[str, float]) -> float:
+    """What is left of a memory rate where kernels take in `most_per_s`."""
+    return 1.0 / ops.knee(1.0 / most_per_s, 1.0 / bytes_per_s, c["sharpness"])
 
 
 def link_of(machine: Machine, devices: int) -> Link:
@@ -135,8 +140,8 @@ class StepModel:
     __slots__ = (
         "_c", "_copy_rate", "_data", "_dequantized", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream",
         "_host", "_kv_bytes", "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device", "_peaks", "_pp",
-        "_prompt_rate", "_rank_link", "_rate", "_shapes", "_stage_link", "_state_rate", "_stream", "_sync", "_tiled",
-        "_tp", "_wide", "_wide_stream", "fit", "pipelined",
+        "_prompt_rate", "_rank_link", "_rate", "_shapes", "_stage_link", "_state_rate", "_stream", "_sync",
+        "_tile_cost", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
     )  # fmt: skip
 
     def __init__(
@@ -174,7 +179,8 @@ class StepModel:
         kind = d.quantization.kind
         self._narrowed = multiplies_narrow(d.quantization, d.native_compute, p)
         self._dequantized = not self._narrowed and kind not in ("float", "gguf")
-        self._tiled = self._narrowed and kind == "fp8" and d.quantization.block is None
+        tiled = self._narrowed and kind == "fp8" and d.quantization.block is None
+        self._tile_cost = self._stream / _limited(self._stream, p.wide * c["fp8_tile"], c) - 1.0 if tiled else 0.0
         self._sync = d.engine.defaults.async_scheduling is False
         gguf = kind == "gguf"
         self._head_rate = self._rate if gguf else self._wide
@@ -184,7 +190,9 @@ class StepModel:
         self._moe_layer_s = c["fp4_moe_layer_s" if d.quantization.kind in ("mxfp4", "nvfp4") else "moe_layer_s"]
         self._kv_bytes = d.kv_format.bits / 8
         self._state_rate = p.bytes_per_s * c["kv_fraction"]
-        self._kv_rate = self._state_rate * (c["narrow_kv"] if self._kv_bytes < 2 else 1.0)
+        self._kv_rate = self._state_rate
+        if self._kv_bytes < 2:
+            self._kv_rate = _limited(self._state_rate * c["narrow_kv"], p.wide * c["narrow_kv_read"], c)
         self._prompt_rate = p.wide * c["attention_flop_fraction"]
         self._link, self._rank_link = link_of(here, self._tp), link_of(here, self._tp * self._data)
         self._stage_link = link_of(here, layout.devices_per_replica)
@@ -322,8 +330,8 @@ class StepModel:
         filled = 1.0 / (1.0 + c["half_width"] / s.hidden)
         if q.elements:
             packed = q.bytes
-            if self._tiled:
-                packed = packed * (1.0 + (1.0 / c["fp8_rows_mem"] - 1.0) * ops.beyond(tokens, ops.SMALL_TILE_ROWS))
+            if self._tile_cost:
+                packed = packed * (1.0 + self._tile_cost * ops.beyond(tokens, ops.SMALL_TILE_ROWS))
             knee = c["dequant_sharpness"] if self._dequantized else sharp
             total = total + ops.gemm_s(tokens, q.elements, packed, filled * self._rate, self._stream, tile, knee)
         if w.elements:

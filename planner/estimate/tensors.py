@@ -143,6 +143,9 @@ def _mla(h: int, at: tuple[int, ...], m: Mla) -> Iterator[Tensor]:
     else:
         yield Tensor("attn_q", at, q_out, h)
     yield Tensor("kv_a", at, m.kv_lora_rank + m.qk_rope_head_dim, h, shard="replicated")
+    if m.output_groups:
+        yield from _compressed(h, at, m)
+        return
     yield _vector("norm", at, m.kv_lora_rank)
     yield Tensor("kv_b", at, m.heads * (m.qk_nope_head_dim + m.v_head_dim), m.kv_lora_rank)
     yield Tensor("attn_output", at, h, m.heads * m.v_head_dim, shard="row")
@@ -156,9 +159,33 @@ def _mla(h: int, at: tuple[int, ...], m: Mla) -> Iterator[Tensor]:
         yield _vector("attn_other", at, m.extra_parameters)
 
 
+def _compressed(h: int, at: tuple[int, ...], m: Mla) -> Iterator[Tensor]:
+    """The rest of DeepSeek V4's attention: grouped output, sinks, compressor, and indexer (its windows overlap)."""
+    latent, every = m.kv_lora_rank + m.qk_rope_head_dim, m.compress_every or 0
+    yield _vector("norm", at, latent)
+    yield Tensor("attn_output_a", at, m.output_groups * m.output_rank, m.heads * m.v_head_dim // m.output_groups)
+    yield Tensor("attn_output", at, h, m.output_groups * m.output_rank, shard="row")
+    yield _vector("attn_sinks", at, m.heads, "column")
+    if not every:
+        return
+    width = latent * (2 if m.indexer_heads else 1)
+    yield Tensor("compressor", at, 2 * width, h, quantizable=False, shard="replicated")
+    yield _vector("compressor_vectors", at, every * width + latent)
+    if m.indexer_heads:
+        d = m.indexer_head_dim
+        yield Tensor("indexer_q", at, m.indexer_heads * d, m.q_lora_rank or h, shard="replicated")
+        yield Tensor("indexer_compressor", at, 4 * d, h, quantizable=False, shard="replicated")
+        yield Tensor("indexer_weights", at, m.indexer_heads, h, quantizable=False, shard="replicated")
+        yield _vector("indexer_vectors", at, 2 * every * d + d)
+
+
 def _deltanet(h: int, at: tuple[int, ...], g: GatedDeltaNet) -> Iterator[Tensor]:
     k, v = g.k_heads * g.k_head_dim, g.v_heads * g.v_head_dim
     yield Tensor("ssm_in", at, 2 * k + 2 * v, h)
+    if g.fixed_decay:
+        yield _vector("norm", at, v, "column")
+        yield Tensor("ssm_out", at, h, v, shard="row")
+        return
     yield Tensor("ssm_gates", at, 2 * g.v_heads, h, quantizable=False)
     yield Tensor("conv", at, 2 * k + v, g.conv_kernel, quantizable=False)
     yield _vector("ssm_scalars", at, 2 * g.v_heads, "column")
@@ -307,6 +334,11 @@ def _fp8_scales(t: Tensor, quantization: str) -> int:
 def loaded_parameters(model: ModelSpec) -> int:
     """Parameters that an engine loads: without prediction blocks and buffers."""
     return sum(t.elements for t in tensors(model) if t.always_loaded)
+
+
+def prediction_parameters(model: ModelSpec) -> int:
+    """Parameters of multi-token-prediction blocks: stored, loaded only for speculative decoding."""
+    return sum(block.parameters for block in model.blocks if block.role == "mtp")
 
 
 @remembered

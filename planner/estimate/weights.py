@@ -287,7 +287,7 @@ def _absorbed(model: ModelSpec, tp: int, layers: frozenset[int], itemsize: int) 
     for group in model.layers:
         n = sum(i in layers for i in group.layers)
         for m in group.mixers:
-            if isinstance(m, Mla) and n:
+            if isinstance(m, Mla) and n and not m.output_groups:
                 elements = ceil_div(m.heads, tp) * (m.qk_nope_head_dim + m.v_head_dim) * m.kv_lora_rank * n
                 at = tuple(i for i in group.layers if i in layers)
                 yield TensorBytes("kv_b_absorbed", elements * itemsize, False, elements, at, n)

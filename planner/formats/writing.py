@@ -51,7 +51,10 @@ def write_safetensors(
 
 
 def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Mapping[str, GgufData]) -> None:
-    """Integers as u32 (i32 in lists), floats as f32, booleans and strings as themselves, lists of one kind."""
+    """Integers as u32 (i32 in lists), floats as f32, booleans and strings as themselves, lists of one kind.
+
+    An empty list is one of strings.
+    """
     head = MAGIC + struct.pack("<IQQ", 3, len(tensors), len(metadata))
     head += b"".join(_text(key) + _value(value) for key, value in metadata.items())
     data = bytearray()
@@ -71,7 +74,7 @@ def _text(value: str) -> bytes:
 def _value(value: object) -> bytes:
     if isinstance(value, list):
         signed = [(5, struct.pack("<i", item)) if type(item) is int else _scalar(item) for item in value]
-        kinds = {kind for kind, _ in signed} or {5}
+        kinds = {kind for kind, _ in signed} or {8}
         assert len(kinds) == 1, "a GGUF array holds one kind"
         return struct.pack("<IIQ", 9, kinds.pop(), len(value)) + b"".join(raw for _, raw in signed)
     kind, raw = _scalar(value)

@@ -16,6 +16,7 @@ from planner.records import dataclass
 from planner.render import names, placement, plugins
 from planner.render.arguments import container_model_path, is_local, own_path
 from planner.render.arguments import ollama as ollama_arguments
+from planner.render.arguments import vllm as vllm_arguments
 from planner.render.quoting import mount
 from planner.units import GIB, MIB, ceil_div
 
@@ -65,6 +66,8 @@ class Launch:
     image_verified: bool
     image_note: str
     fixed_image: bool
+    built_here: bool
+    """True where a host builds the derived image itself; a site's mirror has it, and its hosts no package index."""
     derived_from: str | None
     """The stock image that `image` adds a plugin to by the Dockerfile beside; None: `image` is the engine's own."""
     command: tuple[str, ...] | None
@@ -109,6 +112,11 @@ class Launch:
     """`required`, `optional` or `none`."""
     unconfined: bool
     healthcheck: tuple[str, ...]
+
+    @property
+    def host_name(self) -> str:
+        """Names containers and volumes on one host, where another engine may serve the same model beside this one."""
+        return f"{self.name}-{self.engine}"
 
     @property
     def model_mount_field(self) -> str:
@@ -198,7 +206,12 @@ def plan_launch(plan: Plan) -> Launch:
     volumes = [Volume("weights", image.cache_path)]
     if image.compile_cache_path:
         volumes.append(Volume("compile-cache", image.compile_cache_path))
-    environment = {**image.environment, **engine.environment(configuration, resolved), **placement.environment(site)}
+    environment = {
+        **image.environment,
+        **image.model_environment.get(resolved.model.model_type, {}),
+        **engine.environment(configuration, resolved),
+        **placement.environment(site),
+    }
     environment.pop("PORT", None)
     variable = _DEVICE_VARIABLE.get(choice.platform)
     if variable:
@@ -212,6 +225,7 @@ def plan_launch(plan: Plan) -> Launch:
         image_verified=choice.image_verified or image.verified or choice.plugin is not None,
         image_note=" ".join(filter(None, (DERIVED_NOTE if choice.plugin else "", image.note, _unlisted(resolved)))),
         fixed_image=names.has_fixed_tag(reference),
+        built_here=choice.plugin is not None and (site is None or site.registry is None),
         derived_from=base if choice.plugin else None,
         command=command,
         args=args,
@@ -240,14 +254,14 @@ def plan_launch(plan: Plan) -> Launch:
         devices_per_replica=per_replica,
         local_devices=tuple(tuple(range(i * per_replica, (i + 1) * per_replica)) for i in range(local)),
         nodes=configuration.hardware.nodes,
-        kubernetes_resource=_resource(resolved) if per_replica else None,
+        kubernetes_resource=device_resource(resolved) if per_replica else None,
         cpu_request=_cpu_request(configuration, resolved),
         host_memory_mib=ceil_div(limits.host_memory_bytes, MIB),
         disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
         startup_budget_s=limits.startup_budget_seconds,
         startup_failures=max(1, ceil_div(limits.startup_budget_seconds, PROBE_PERIOD_S)),
         grace_s=limits.termination_grace_seconds,
-        token=_token(configuration) if site is None or site.reaches_hub else "none",
+        token=token_need(configuration, resolved) if site is None or site.reaches_hub else "none",
         unconfined="seccomp=unconfined" in image.security_options,
         healthcheck=_healthcheck(choice.name, port, health),
     )
@@ -312,7 +326,8 @@ def _cpu_request(configuration: Configuration, resolved: Resolved) -> int:
     return max(1, cores - max(1, cores // 16))
 
 
-def _resource(resolved: Resolved) -> str | None:
+def device_resource(resolved: Resolved) -> str | None:
+    """What the device plugin calls one of the machine's accelerators; None without any, or where nobody knows."""
     accelerator = resolved.machine.accelerator
     if accelerator is None:
         return None
@@ -321,12 +336,20 @@ def _resource(resolved: Resolved) -> str | None:
     return "habana.ai/gaudi" if accelerator.platform == "gaudi" else _RESOURCES.get(accelerator.vendor)
 
 
-def _token(configuration: Configuration) -> str:
-    """A Hugging Face token matters to an engine that downloads from the Hub by itself."""
-    model = configuration.model
-    if is_local(model) or configuration.engine.name == "ollama":
+def token_need(configuration: Configuration, resolved: Resolved) -> str:
+    """`required`, `optional` or `none`: what the engine downloads from the Hub by itself, and whether that is gated.
+
+    A GGUF file on vLLM comes with the tokenizer of the original repository; nobody here knows who may read an adapter.
+    """
+    model, features, engine = configuration.model, configuration.features, configuration.engine.name
+    if engine == "ollama":
         return "none"
-    return {True: "required", None: "optional", False: "none"}[model.gated]
+    gated: list[bool | None] = [] if is_local(model) else [model.gated]
+    if engine == "vllm" and vllm_arguments.tokenizer(configuration, resolved) is not None:
+        gated.append(resolved.model.gated)
+    if features is not None and (features.lora_adapters or features.draft_model):
+        gated.append(None)
+    return "required" if True in gated else "optional" if None in gated else "none"
 
 
 def _healthcheck(engine: str, port: int, path: str) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planner.estimate.overheads.host import gpu_share_bytes
 from planner.records import dataclass
 from planner.render import names, placement
 from planner.render.arguments import container_model_path, is_local, own_path
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 PORTS = {"vllm": 8000, "ollama": 11434, "llamacpp": 8080}
 HEALTH = {"vllm": "/health", "ollama": "/api/version", "llamacpp": "/health"}
 LOOPBACK = "127.0.0.1"
+HOME_LINE_BYTES_PER_S = 10_000_000
+"""A machine outside a data centre downloads at 80 Mbit/s or more (estimated)."""
 SPARE_MIB = 1024
 """Above what the plan takes, when the GPU's limit on a Mac is raised for it."""
 
@@ -81,16 +84,26 @@ def native(plan: Plan) -> Native:
     )
 
 
+def first_start_s(plan: Plan) -> int:
+    """Seconds that a start may take on a machine of one's own: the planned budget, and the download over a home line.
+
+    No balancer waits for it there, and a start that is cut short would only begin again.
+    """
+    best, site = plan.best, plan.request.site
+    at_hand = is_local(placement.placed(plan).model) or (site is not None and not site.reaches_hub)
+    fetched = 0 if at_hand else best.limits.disk_bytes
+    return best.limits.startup_budget_seconds + ceil_div(fetched, HOME_LINE_BYTES_PER_S)
+
+
 def memory_advice(plan: Plan) -> list[str]:
     """What the plan takes of unified memory, and how to raise what macOS lets the GPU have."""
     ledger, accelerator = plan.best.memory, plan.resolved.machine.accelerator
     if accelerator is None or not accelerator.unified_memory:
         return []
     taken = ledger.device_bytes - ledger.bytes_of("free") - ledger.bytes_of("reserved")
-    lines = [
-        f"Memory:   the plan takes {gib(taken)} of the {gib(accelerator.usable_memory_bytes)} that the GPU may use."
-    ]
-    if taken > accelerator.usable_memory_bytes * 9 // 10:
+    share = gpu_share_bytes(accelerator, plan.best.hardware.ram_bytes)
+    lines = [f"Memory:   the plan takes {gib(taken)} of the {gib(share)} that the GPU may use."]
+    if accelerator.platform == "metal" and taken > share * 9 // 10:
         limit_mb = ceil_div(taken, MIB) + SPARE_MIB
         lines.append(f"          To raise that until the next restart: sudo sysctl iogpu.wired_limit_mb={limit_mb}")
     return lines

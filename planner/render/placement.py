@@ -88,7 +88,12 @@ def environment(site: Site | None, ca_file: str = CA_FILE) -> dict[str, str]:
     if site.ca_bundle is not None:
         values |= dict.fromkeys(_CA_VARIABLES, ca_file)
     if not site.reaches_hub:
-        values |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+        values |= {
+            "HF_HUB_OFFLINE": "1",
+            "TRANSFORMERS_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+            "DO_NOT_TRACK": "1",
+        }
     return values
 
 

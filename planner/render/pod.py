@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import field
 from typing import TYPE_CHECKING, Any
@@ -23,10 +25,32 @@ if TYPE_CHECKING:
 READY_FILE = "/tmp/model-ready"
 DRAIN_S = 10
 """How long a pod that is going away still takes requests: endpoints reach every node within seconds."""
+CALLER = "llm-client"
+"""Label of the pods, and of the namespaces, that the network policy lets ask."""
+DNS_PORT = 53
 _PRODUCT_LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name"}
 """GPU feature discovery's, and the node labeller's of ROCm/k8s-device-plugin."""
 _AMD_MEMORY_LABEL = "amd.com/gpu.vram"
 """Set by the same labeller on nodes whose GPUs are alike: whole GiB, rounded, as `192G`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One HTTP probe of a container that does not answer as the engine does.
+
+    `kind` is startup, readiness or liveness.
+    """
+
+    kind: str
+    path: str
+    port: str
+    period_s: int
+    failures: int
+
+    @property
+    def field(self) -> str:
+        """Its name in a container."""
+        return f"{self.kind}Probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +59,8 @@ class Pod:
 
     `expanded` are arguments in which Kubernetes fills in `$(NAME)`; `fields` are variables that come
     from the pod itself; `scratch` is a writable path on an empty volume. `restricted` leaves user and
-    capabilities to OpenShift.
+    capabilities to OpenShift. `ports` and `watches` are those of a container that is not probed as the engine
+    (`probes` False); `resources` come on top of the launch's; `together`: all want the same zone.
     """
 
     grace_s: int
@@ -49,6 +74,12 @@ class Pod:
     scratch: str | None = None
     expanded: tuple[str, ...] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    ports: tuple[tuple[str, int], ...] = ()
+    watches: tuple[Watch, ...] = ()
+    resources: Mapping[str, int] = field(default_factory=dict)
+    together: bool = False
+    pins: bool = False
+    """Registers memory with a network card: that takes IPC_LOCK, which Kubernetes gives to root alone."""
 
 
 def pod_of(launch: Launch, *, several: bool, drains: bool = True, **changes: Any) -> Pod:
@@ -59,6 +90,7 @@ def pod_of(launch: Launch, *, several: bool, drains: bool = True, **changes: Any
 
 def values(plan: Plan, launch: Launch, pod: Pod, **changes: Any) -> dict[str, Any]:
     """Everything that the pod's template prints, and the title and labels of its object."""
+    held, files = settings(launch), start_files(plan)
     return {
         "launch": launch,
         "pod": pod,
@@ -68,12 +100,40 @@ def values(plan: Plan, launch: Launch, pod: Pod, **changes: Any) -> dict[str, An
         "min_gpu_memory_mib": min_gpu_memory_mib(plan),
         "command": command(launch),
         "args": launch.args if launch.engine != "ollama" else (),
-        "files": start_files(plan),
+        "settings": held,
+        "files": files,
+        "files_name": f"{launch.name}-files",
+        "config_digest": digest(held, files),
+        "caller": CALLER,
+        "policy_labels": labels(launch),
+        "entry_port": "http",
+        "peers": False,
+        "operator_rules": (),
+        "open_to": {},
+        "dns_ports": (DNS_PORT,),
         "probe_period_s": PROBE_PERIOD_S,
         "ready_file": READY_FILE,
         "ca_folder": placement.CA_FOLDER,
         "ca_config_map": placement.CA_CONFIG_MAP,
     } | changes
+
+
+def settings(launch: Launch) -> dict[str, str]:
+    """The server's variables, which are a ConfigMap: the launch's, and where the weights are kept.
+
+    vLLM's cache follows HOME unless it is told; Ollama's start script reads the model's name.
+    """
+    found = dict(launch.environment)
+    if launch.engine == "vllm":
+        found.setdefault("HF_HOME", next(volume.path for volume in launch.volumes if volume.name == "weights"))
+    if launch.engine == "ollama":
+        found["MODEL"] = launch.served_name
+    return dict(sorted(found.items()))
+
+
+def digest(*parts: Mapping[str, str]) -> str:
+    """Changes with the ConfigMaps, so that pods are made anew when these are."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def labels(launch: Launch) -> dict[str, str]:

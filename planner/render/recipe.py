@@ -13,7 +13,7 @@ from planner.estimate.tensors import parameter_count, tensors
 from planner.records import dataclass
 from planner.render.arguments import is_local
 from planner.render.quoting import printable
-from planner.sources.recipes import made_path, recipe_for, recipes, tool
+from planner.sources.recipes import is_made, made_path, recipe_for, recipes, tool
 
 if TYPE_CHECKING:
     from planner.spec.model import ModelSpec
@@ -61,6 +61,11 @@ def why_nothing_to_make(plan: Plan) -> str | None:
     gguf = quantization.startswith("gguf:")
     if model.modality not in (("text", "embedding") if gguf else ("text",)):
         return f"the recipes quantize text models, and {printable(model.id)[:80]} is a {model.modality} model"
+    if not is_made(model.id, best.model.checkpoint, quantization) and best.engine.quantization_flag is None:
+        return (
+            f"{printable(best.model.ollama_tag or best.model.checkpoint)[:80]} is published in {quantization} already; "
+            "to make one of your own, plan for a folder that holds the 16-bit weights"
+        )
     return None
 
 

@@ -38,6 +38,8 @@ class Target:
     """Paths beyond `files` that depend on the plan."""
     needed: Callable[[Plan], bool] | None = None
     """Plans whose other files are useless without it: there it is written without being asked for."""
+    omits: Callable[[Plan], tuple[tuple[str, str], ...]] | None = None
+    """(what, why not) of parts that it writes for other plans."""
 
     def paths(self, plan: Plan) -> tuple[str, ...]:
         """Every path that it writes for `plan`."""

@@ -96,7 +96,7 @@ def tolerated(plan: Plan) -> tuple[int, str]:
             1, most // 8
         ), f"an eighth of the {most} requests that a replica runs at once; no figures are planned"
     objective_ms = plan.request.ttft_ms or DEFAULT_TTFT_MS
-    spare_ms = objective_ms - best.performance.ttft_ms.p50.value
+    spare_ms = objective_ms - best.performance.usual_ttft_ms.p50.value
     per_replica = best.performance.requests_per_s.value / replicas
     waiting = max(1, min(most, int(per_replica * spare_ms / 1000)))
     if spare_ms <= 0:

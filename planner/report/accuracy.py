@@ -6,6 +6,7 @@ Knows how to lay a Report out and what the competitors' documents say; counts no
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -45,37 +46,37 @@ _PEERS: Final = (
 rows that aiconfigurator's own wheel ships, with the engine version recorded there where it has data."""
 
 
-def print_accuracy(console: Console, report: Report) -> None:
-    """Targets, then slices, as tables."""
-    from rich.table import Table
+_WHOLE: Final = "--markdown and -o json have all"
 
-    table = Table(title="Targets", title_justify="left")
-    for name in ("what", "n", "target", "fitted", "held out", "fold", "met"):
-        table.add_column(name, overflow="fold")
-    for o in report.outcomes:
-        table.add_row(*_outcome(o))
-    console.print(table)
-    slices = Table(title="Slices: median (mean) of the absolute error", title_justify="left")
-    for name in (
-        "metric",
-        "engine",
-        "device class",
-        "format",
-        "model",
-        "n",
-        "fitted",
-        "p90",
-        "bias",
-        "held out",
-        "80 %",
-    ):
-        slices.add_column(name, overflow="fold")
-    for s in report.slices:
-        slices.add_row(*_slice(s))
-    console.print(slices)
-    console.print(_answered(report))
-    for row, reason in report.unanswered[:20]:
-        console.print(f"  {row}: {reason}")
+
+def print_accuracy(console: Console, report: Report) -> None:
+    """Targets, then the slices of each metric and engine, as tables."""
+    from planner.report.layout import Column, print_columns, print_list, print_text
+
+    columns = (
+        Column("what", loose=True), Column("rows", right=True), Column("target", right=True),
+        Column("fitted", right=True), Column("held out", right=True), Column("left out", loose=True, spare=1),
+        Column("met", right=True),
+    )  # fmt: skip
+    print_columns(console, columns, [_outcome(o) for o in report.outcomes], "Targets", _WHOLE)
+    console.print()
+    print_text(
+        console,
+        "Absolute errors, slice by slice. Held out: median (mean), by what was left out of the fit; bias: the mean "
+        "with its sign; in band: the share of held-out rows inside the 80 % band.",
+    )
+    sliced = (
+        Column("device class"), Column("format"), Column("model"), Column("rows", right=True),
+        Column("fitted median", right=True), Column("fitted mean", right=True, spare=2),
+        Column("p90", right=True), Column("bias", right=True), Column("held out", loose=True, spare=1),
+        Column("in band", right=True, spare=3),
+    )  # fmt: skip
+    for (metric, engine), found in groupby(report.slices, key=lambda s: (s.metric, s.engine)):
+        console.print()
+        print_columns(console, sliced, [_compact(s) for s in found], f"{metric}, {engine}", _WHOLE)
+    console.print()
+    print_text(console, _answered(report))
+    print_list(console, "Unanswered", (f"{row}: {reason}" for row, reason in report.unanswered[:20]))
 
 
 def markdown(report: Report) -> str:
@@ -122,6 +123,20 @@ def _slice(s: Slice) -> list[str]:
         s.metric, s.engine, s.device_class, s.format_kind, s.model_kind, str(s.fitted.n),
         f"{s.fitted.median:.1%} ({s.fitted.mean:.1%})", f"{s.fitted.p90:.1%}", f"{s.fitted.bias:+.1%}",
         held or FOLDS["never fitted"], "" if s.coverage is None else f"{s.coverage:.0%}",
+    ]  # fmt: skip
+
+
+def _compact(s: Slice) -> list[str]:
+    """A slice below the heading of its metric and engine."""
+    held = ", ".join(
+        f"{FOLDS[f].removeprefix('one ')} {e.median:.1%} ({e.mean:.1%})"
+        for f, e in s.held_out.items()
+        if f != "never fitted"
+    )
+    return [
+        s.device_class, s.format_kind, s.model_kind, f"{s.fitted.n:,}", f"{s.fitted.median:.1%}",
+        f"{s.fitted.mean:.1%}", f"{s.fitted.p90:.1%}", f"{s.fitted.bias:+.1%}", held or FOLDS["never fitted"],
+        "–" if s.coverage is None else f"{s.coverage:.0%}",
     ]  # fmt: skip
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from planner.report.numbers import figure, latency
-from planner.report.table import COLUMNS, rows
+from planner.report.numbers import speed
+from planner.report.table import TEXT_COLUMNS, layout, slots, telling
+from planner.units import GIB, gib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from planner.answers import Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
 _STYLE = (
-    "<style>.planner table{border-collapse:collapse;margin:.4em 0}.planner td,.planner th{padding:.15em .7em;"
-    "text-align:left;border-bottom:1px solid #8884}.planner td.n{text-align:right;font-variant-numeric:tabular-nums}"
+    "<style>.planner table{border-collapse:collapse;margin:.4em 0}.planner td,.planner th{padding:.15em .5em;"
+    "text-align:left;vertical-align:top;border-bottom:1px solid #8884}"
+    ".planner .n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}"
+    ".planner th.n{white-space:normal}.planner .wide{overflow-x:auto}.planner .name{white-space:nowrap}"
     ".planner .bar{display:flex;height:1.1em;max-width:40em;border-radius:3px;overflow:hidden}"
+    ".planner .key{display:inline-block;width:.7em;height:.7em;margin-right:.5em;border-radius:2px}"
     ".planner .caution{color:#b45309}</style>"
 )
 _COLOURS = {
@@ -29,18 +33,17 @@ _COLOURS = {
 def plan_html(plan: Plan) -> str:
     """The whole plan: choice, reasons, memory, speed, alternatives, assumptions."""
     best = plan.best
+    names, body = telling((best, *plan.alternatives))
     parts = [
         _STYLE,
         '<div class="planner">',
         f"<h3>{escape(best.model.checkpoint)} on {escape(best.hardware.label)}</h3>",
-        f"<p><b>{escape(best.engine.name)} {escape(best.engine.version)}</b>, {escape(best.quantization)}, "
-        f"tensor parallel {best.parallelism.tensor}, {best.parallelism.replicas} replica(s), "
-        f"context {best.limits.max_model_len:,} tokens</p>",
+        f"<p>{_choice(best)}, up to {slots(best):,} request{'s' if slots(best) > 1 else ''} at once</p>",
         _table(("choice", "", "because"), ((r.subject, r.choice, r.because) for r in best.reasons)),
         _memory(best.memory),
         _speed(best),
         "<h4>Alternatives</h4>",
-        _table(COLUMNS, rows((best, *plan.alternatives))),
+        _table(names, body, numbers=set(names) - set(TEXT_COLUMNS)),
         _list("Assumed", plan.assumptions),
         _list("Mind", plan.cautions, "caution"),
         "</div>",
@@ -51,9 +54,18 @@ def plan_html(plan: Plan) -> str:
 def estimate_html(result: Estimate) -> str:
     """Ledger and speed of one configuration."""
     c = result.configuration
-    head = f"<h3>{escape(c.model.checkpoint)} on {escape(c.hardware.label)}</h3>"
-    body = [head, _memory(c.memory), _speed(c), _list("Assumed", result.assumptions)]
-    return "\n".join([_STYLE, '<div class="planner">', *body, "</div>"])
+    verdict = "fits" if c.memory.fits else f"does not fit: {gib(c.memory.shortfall_bytes)} short per device"
+    head = f"<h3>{escape(c.model.checkpoint)} on {escape(c.hardware.label)}: {verdict}</h3>"
+    body = [head, f"<p>{_choice(c)}</p>", _memory(c.memory), _speed(c), _list("Assumed", result.assumptions)]
+    return "\n".join([_STYLE, '<div class="planner">', *body, _list("Mind", c.memory.notes, "caution"), "</div>"])
+
+
+def _choice(c: Configuration) -> str:
+    """Engine, format, layout and context."""
+    return (
+        f"<b>{escape(c.engine.name)} {escape(c.engine.version)}</b>, {escape(c.quantization)}, {layout(c)}, "
+        f"context {c.limits.max_model_len:,} tokens"
+    )
 
 
 def _memory(memory: MemoryLedger) -> str:
@@ -62,33 +74,37 @@ def _memory(memory: MemoryLedger) -> str:
         for r in memory.rows
         if r.bytes > 0
     )
-    body = ((r.item, f"{r.bytes / (1 << 30):.2f} GiB", r.formula, r.basis) for r in memory.rows)
+    head = '<tr><th>item</th><th class="n">GiB</th><th>how</th><th>basis</th></tr>'
+    body = "".join(
+        f'<tr><td class="name"><span class="key" style="background:{_COLOURS[r.item]}"></span>{escape(r.item)}</td>'
+        f'<td class="n">{r.bytes / GIB:.2f}</td><td>{escape(r.formula)}</td><td>{escape(r.basis)}</td></tr>'
+        for r in memory.rows
+    )
+    total = f'<tr><th>total</th><th class="n">{memory.device_bytes / GIB:.2f}</th><th></th><th></th></tr>'
     return (
         f"<h4>Memory of one {escape(memory.device)}</h4><div class='bar'>{bar}</div>"
-        + _table(("item", "size", "how", "basis"), body)
-        + f"<p>KV cache {memory.kv_cache_tokens:,} tokens; largest context {memory.largest_context_tokens:,}</p>"
+        f"<div class='wide'><table>{head}{body}{total}</table></div>"
+        f"<p>KV cache {memory.kv_cache_tokens:,} tokens; largest context {memory.largest_context_tokens:,}; "
+        f"{memory.concurrent_sequences:,} full-length requests at once</p>"
     )
 
 
 def _speed(c: Configuration) -> str:
-    p = c.performance
-    if p is None:
-        return "<p>does not fit</p>"
-    body = [
-        ("TTFT", latency(p.ttft_ms)),
-        ("ITL", latency(p.itl_ms)),
-        ("output", figure(p.output_tokens_per_s)),
-        ("requests", figure(p.requests_per_s)),
-    ]
-    if c.cost.usd_per_million_output_tokens is not None:
-        body.append(("cost", figure(c.cost.usd_per_million_output_tokens)))
-    return "<h4>Speed under the load (80 % band)</h4>" + _table(("metric", "estimate"), body)
+    if c.performance is None:
+        return ""
+    return "<h4>Speed under the load (80 % band)</h4>" + _table(("metric", "estimate"), speed(c))
 
 
-def _table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
-    top = "".join(f"<th>{escape(name)}</th>" for name in head)
-    lines = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in body)
-    return f"<table><tr>{top}</tr>{lines}</table>"
+def _table(head: Iterable[str], body: Iterable[Iterable[str]], numbers: Collection[str] = ()) -> str:
+    """`numbers` names the columns that are read by their right edge; the first two are never broken."""
+    names = list(head)
+    css = ["n" if name in numbers else "name" if i < 2 else "" for i, name in enumerate(names)]
+
+    def row(tag: str, cells: Iterable[str]) -> str:
+        return "".join(f'<{tag} class="{c}">{escape(str(cell))}</{tag}>' for c, cell in zip(css, cells, strict=True))
+
+    lines = "".join(f"<tr>{row('td', cells)}</tr>" for cells in body)
+    return f"<div class='wide'><table><tr>{row('th', names)}</tr>{lines}</table></div>"
 
 
 def _list(title: str, items: Iterable[str], css: str = "") -> str:

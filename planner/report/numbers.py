@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from planner.spec.plan import Figure, Percentiles
+from planner.spec.plan import Configuration, Figure, Percentiles
+from planner.units import significant as short
 
-
-def short(value: float) -> str:
-    """Three significant digits, thousands separated: 0.0123, 12.3, 4,210."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    return f"{value:.3g}"
+__all__ = ["count", "figure", "latency", "short", "speed"]
 
 
 def figure(number: Figure) -> str:
@@ -25,10 +17,24 @@ def figure(number: Figure) -> str:
 
 
 def latency(times: Percentiles | None) -> str:
-    """p50 with its band, then p99: "45 ms (30–70, inherited), p99 180"; "–" where there is none."""
+    """p50 with its band, then p99: "p50 45 ms (30–70, inherited), p99 180 ms"; "–" where there is none."""
     if times is None:
         return "–"
-    return f"{figure(times.p50)}, p99 {short(times.p99.value)}"
+    return f"p50 {figure(times.p50)}, p99 {short(times.p99.value)} {times.p99.unit}"
+
+
+def speed(c: Configuration) -> list[tuple[str, str]]:
+    """(metric, figure) of what `c` does under the load; empty where nothing was estimated."""
+    p, price = c.performance, c.cost.usd_per_million_output_tokens
+    if p is None:
+        return []
+    rows = [("TTFT", latency(p.usual_ttft_ms)), ("ITL", latency(p.itl_ms))]
+    if p.start_matters:
+        rows.insert(1, ("at the start", f"TTFT p99 {short(p.ttft_ms.p99.value)} ms when all users send at once"))
+    rows += [("output", figure(p.output_tokens_per_s)), ("requests", figure(p.requests_per_s))]
+    if price is not None:
+        rows.append(("cost", f"{figure(price)} ({c.cost.source})"))
+    return rows
 
 
 def count(n: int) -> str:

@@ -1,4 +1,4 @@
-"""A catalogued record as a person reads it: layers in ranges, memory that the GPU may really use.
+"""A catalogued record as a person reads it: layers in ranges, memory the GPU may really use, parameters told apart.
 
 JSON keeps the record as it is stored, but for the memory of chips that share theirs with the host.
 """
@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from planner.estimate.overheads.host import gpu_share_bytes
+from planner.estimate.tensors import active_parameters, loaded_parameters, prediction_parameters
 from planner.spec.base import Spec
 from planner.spec.hardware import Accelerator, Machine
+from planner.spec.model import ModelSpec
 
 
 def record_data(record: Spec, *, compact: bool) -> dict[str, Any]:
@@ -19,6 +21,8 @@ def record_data(record: Spec, *, compact: bool) -> dict[str, Any]:
         _share(record, record.memory_bytes, data)
     elif isinstance(record, Machine) and record.accelerator is not None:
         _share(record.accelerator, record.ram_bytes or record.accelerator.memory_bytes, data["accelerator"])
+    elif isinstance(record, ModelSpec):
+        data |= _counted(record, compact)
     if compact:
         for group in data.get("layers", ()):
             if isinstance(group, dict) and isinstance(group.get("layers"), list):
@@ -34,6 +38,23 @@ def _share(accelerator: Accelerator, ram_bytes: int, data: dict[str, Any]) -> No
     data["usable_memory_bytes"] = share
     limit = "macOS lets the GPU wire" if accelerator.platform == "metal" else "the host leaves to models"
     data["usable_memory_note"] = f"what {limit} of {accelerator.usable_memory_bytes} bytes of RAM"
+
+
+def _counted(model: ModelSpec, compact: bool) -> dict[str, Any]:
+    """Parameters of the model itself, of a token's pass, and of what is stored beside them.
+
+    A published total counts every stored number: prediction blocks, FP8 scales and buffers too. People read
+    `parameters` as the model's; JSON keeps the published total there.
+    """
+    own, predicted = loaded_parameters(model), prediction_parameters(model)
+    found: dict[str, Any] = {"model_parameters": own, "active_parameters": active_parameters(model)}
+    if predicted:
+        found["prediction_parameters"] = predicted
+    if compact:
+        found["parameters"] = found.pop("model_parameters")
+        if model.parameters is not None and model.parameters != own:
+            found["published_total"] = model.parameters
+    return found
 
 
 def ranges(numbers: list[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.report.layout import print_text
 from planner.report.numbers import figure, short
 
 if TYPE_CHECKING:
@@ -17,15 +18,17 @@ if TYPE_CHECKING:
 def print_simulation(console: Console, found: Simulation) -> None:
     """The load, one row per figure, and what more load it bears."""
     from rich.table import Table
-    from rich.text import Text
 
     p = found.performance
-    console.print(Text(found.subject))
-    console.print(Text(described(found.workload)))
+    print_text(console, found.subject, "bold")
+    print_text(console, described(found.workload))
     table = Table(box=None, pad_edge=False)
     for name in ("metric", "mean", "p50", "p90", "p99"):
         table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    for name, times in (("TTFT ms", p.ttft_ms), ("ITL ms", p.itl_ms)):
+    first = [("TTFT ms", p.usual_ttft_ms)]
+    if p.start_matters:
+        first.append(("TTFT ms with the start", p.ttft_ms))
+    for name, times in (*first, ("ITL ms", p.itl_ms)):
         cells = ("–",) * 4 if times is None else [short(f.value) for f in (times.mean, times.p50, times.p90, times.p99)]
         table.add_row(name, *cells)
     console.print(table)
@@ -38,11 +41,11 @@ def print_simulation(console: Console, found: Simulation) -> None:
         "preemptions": f"{short(p.preemptions_per_request)} per request",
     }
     for name, value in rows.items():
-        console.print(Text(f"{name}: {value}"))
+        print_text(console, f"{name}: {value}")
     t = found.targets
-    console.print(Text(f"within TTFT {t.ttft_ms:g} ms and ITL {t.itl_ms:g} ms at p{t.percentile:g} it holds up to"))
-    console.print(Text(f"  {found.users.load:,.0f} users; {_then(found.users)}"))
-    console.print(Text(f"  {short(found.rate.load)} requests/s; {_then(found.rate)}"))
+    print_text(console, f"within TTFT {t.ttft_ms:g} ms and ITL {t.itl_ms:g} ms at p{t.percentile:g} it holds up to")
+    print_text(console, f"  {found.users.load:,.0f} users; {_then(found.users)}")
+    print_text(console, f"  {short(found.rate.load)} requests/s; {_then(found.rate)}")
 
 
 def described(load: Workload) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from planner.errors import UsageError
 from planner.report.numbers import short
-from planner.units import gib
+from planner.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Plan
 
 COLUMNS = (
-    "", "engine", "quantization", "TP", "PP", "DP", "EP", "replicas", "KV dtype", "context", "weights", "KV tokens",
-    "TTFT p50", "ITL p50", "tok/s", "USD/M tok", "targets",
+    "", "engine", "quantization", "TP", "PP", "DP", "EP", "replicas", "KV dtype", "context", "weights GiB",
+    "KV tokens", "at once", "TTFT p50 ms", "ITL p50 ms", "output tok/s", "USD/M tok", "targets",
 )  # fmt: skip
+TEXT_COLUMNS = ("", "engine", "quantization")
+"""Those read from their left edge; the others are numbers."""
 
 
-def rows(configurations: Iterable[Configuration], first: str = "best") -> list[tuple[str, ...]]:
-    """One row of text per configuration, in the order of COLUMNS."""
-    return [_row(c, first if i == 0 else str(i + 1)) for i, c in enumerate(configurations)]
+def telling(configurations: Iterable[Configuration], first: str = "best") -> tuple[list[str], list[list[str]]]:
+    """Names of the columns that say something here, and one row of text per configuration."""
+    body = [_row(c, first if i == 0 else str(i + 1)) for i, c in enumerate(configurations)]
+    kept = [i for i, name in enumerate(COLUMNS) if not _is_dull(name, {row[i] for row in body})]
+    return [COLUMNS[i] for i in kept], [[row[i] for i in kept] for row in body]
+
+
+def _is_dull(name: str, values: set[str]) -> bool:
+    """A column that says nothing here (all 1, all auto, no price)."""
+    return name in ("PP", "DP", "EP", "replicas", "KV dtype", "USD/M tok") and values <= {"1", "auto", "–"}
 
 
 def _row(c: Configuration, label: str) -> tuple[str, ...]:
@@ -37,14 +46,29 @@ def _row(c: Configuration, label: str) -> tuple[str, ...]:
         str(p.replicas),
         c.kv_cache_dtype,
         f"{c.limits.max_model_len:,}",
-        gib(c.memory.bytes_of("weights")) + _split(c),
+        f"{c.memory.bytes_of('weights') / GIB:.2f}{_split(c)}",
         f"{c.memory.kv_cache_tokens:,}",
-        f"{short(performance.ttft_ms.p50.value)} ms" if performance else "–",
-        f"{short(performance.itl_ms.p50.value)} ms" if performance and performance.itl_ms else "–",
+        f"{slots(c):,}",
+        short(performance.usual_ttft_ms.p50.value) if performance else "–",
+        short(performance.itl_ms.p50.value) if performance and performance.itl_ms else "–",
         short(performance.output_tokens_per_s.value) if performance else "–",
         short(price.value) if price else "–",
         {True: "met", False: "missed", None: "–"}[c.meets_slo],
     )
+
+
+def layout(c: Configuration) -> str:
+    """How the devices share the work, in words."""
+    p = c.parallelism
+    parts = [f"tensor parallel {p.tensor}"] if p.tensor > 1 else []
+    parts += [f"{name} {n}" for name, n in (("pipeline", p.pipeline), ("data parallel", p.data)) if n > 1]
+    parts += [f"{p.replicas} replicas"] if p.replicas > 1 else []
+    return ", ".join(parts) or ("one device" if c.hardware.count <= 1 else f"{c.hardware.count} devices")
+
+
+def slots(c: Configuration) -> int:
+    """Requests that the whole deployment runs at once."""
+    return c.limits.max_num_seqs * c.parallelism.data * c.parallelism.replicas
 
 
 def _split(c: Configuration) -> str:
@@ -75,7 +99,7 @@ def dataframe(plan: Plan) -> Any:
                 "max_num_seqs": c.limits.max_num_seqs,
                 "weight_bytes_per_device": c.memory.bytes_of("weights"),
                 "kv_cache_tokens": c.memory.kv_cache_tokens,
-                "ttft_ms_p50": float(performance.ttft_ms.p50) if performance else None,
+                "ttft_ms_p50": float(performance.usual_ttft_ms.p50) if performance else None,
                 "itl_ms_p50": float(performance.itl_ms.p50) if performance and performance.itl_ms else None,
                 "output_tokens_per_s": float(performance.output_tokens_per_s) if performance else None,
                 "usd_per_million_output_tokens": float(price) if price else None,

@@ -8,30 +8,39 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from planner.report.numbers import count, figure, latency, short
-from planner.report.table import COLUMNS, rows
+from planner.report.layout import Column, print_columns, print_list, print_text
+from planner.report.numbers import count, short, speed
+from planner.report.table import TEXT_COLUMNS, layout, slots, telling
 from planner.units import gib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+    from typing import Any
 
     from planner.advise.fit import FitRow
     from planner.answers import Comparison, Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
+METRICS = {
+    "output_tokens_per_s": "output, tokens/s", "ttft_ms_p50": "TTFT p50, ms", "ttft_ms_p99": "TTFT p99, ms",
+    "itl_ms_p50": "ITL p50, ms", "max_concurrent": "requests at once, at most",
+    "gpu_memory_efficiency_percent": "GPU memory used, %",
+}  # fmt: skip
+"""Published metrics as they are called here."""
+_SPARE = {"KV tokens": 6, "weights GiB": 5, "context": 4, "at once": 3, "USD/M tok": 2, "replicas": 1}
+"""Columns of configurations that a narrow terminal goes without, the largest first."""
+
 
 def print_plan(console: Console, plan: Plan, saved: Sequence[Path] = ()) -> None:
     """The answer first, then why, then the figures, then what was assumed."""
     best = plan.best
-    heading = Text(f"{best.model.checkpoint} on {best.hardware.label}", style="bold")
-    console.print(heading)
-    console.print(
-        Text(
-            f"{best.engine.name} {best.engine.version}, {best.quantization}, {_layout(best)}, context "
-            f"{best.limits.max_model_len:,} tokens, up to {_slots(best)} requests at once",
-            style="green",
-        )
+    console.print(Text(f"{best.model.checkpoint} on {best.hardware.label}", style="bold"))
+    print_text(
+        console,
+        f"{best.engine.name} {best.engine.version}, {best.quantization}, {layout(best)}, context "
+        f"{best.limits.max_model_len:,} tokens, up to {slots(best)} request{'s' if slots(best) > 1 else ''} at once",
+        "green",
     )
     console.print()
     _print_reasons(console, best)
@@ -39,10 +48,10 @@ def print_plan(console: Console, plan: Plan, saved: Sequence[Path] = ()) -> None
     _print_performance(console, best)
     if plan.alternatives:
         _print_configurations(console, (best, *plan.alternatives), "Alternatives")
-    _print_list(console, "Assumed", plan.assumptions)
-    _print_list(console, "Mind", plan.cautions, "yellow")
+    print_list(console, "Assumed", plan.assumptions)
+    print_list(console, "Mind", plan.cautions, "yellow")
     if saved:
-        _print_list(console, "Files", [str(path) for path in saved])
+        print_list(console, "Files", [str(path) for path in saved])
 
 
 def print_estimate(console: Console, result: Estimate) -> None:
@@ -50,51 +59,80 @@ def print_estimate(console: Console, result: Estimate) -> None:
     c = result.configuration
     verdict = "fits" if c.memory.fits else f"does not fit: {gib(c.memory.shortfall_bytes)} short per device"
     console.print(Text(f"{c.model.checkpoint} on {c.hardware.label}: {verdict}", style="bold"))
-    console.print(Text(f"{c.engine.name} {c.engine.version}, {c.quantization}, {_layout(c)}"))
+    console.print(Text(f"{c.engine.name} {c.engine.version}, {c.quantization}, {layout(c)}"))
     console.print()
     _print_ledger(console, c.memory)
     _print_performance(console, c)
-    _print_list(console, "Assumed", result.assumptions)
-    _print_list(console, "Mind", c.memory.notes, "yellow")
+    print_list(console, "Assumed", result.assumptions)
+    print_list(console, "Mind", c.memory.notes, "yellow")
 
 
 def print_comparison(console: Console, result: Comparison) -> None:
-    """Engines side by side, then the published rows."""
+    """Engines side by side, then published figures with ours beside them."""
     _print_configurations(console, result.configurations, "Our estimate", numbered=False)
     for engine, reason in result.refused.items():
-        console.print(Text(f"{engine}: {reason}"))
+        print_text(console, f"{engine}: {reason}")
     if result.published:
-        table = Table(title="Published", title_justify="left", box=None, pad_edge=False)
-        for column in ("engine", "metric", "value", "unit", "source"):
-            table.add_column(column)
-        for row in result.published:
-            table.add_row(*(Text(str(row[k])) for k in ("engine", "metric", "value", "unit", "source")))
-        console.print(table)
-    _print_list(console, "Cannot all hold", result.contradictions, "yellow")
-    _print_list(console, "Assumed", result.assumptions)
+        _print_published(console, result.published)
+    print_list(console, "Cannot all hold", result.contradictions, "yellow")
+    print_list(console, "Assumed", result.assumptions)
+
+
+def _print_published(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """A row a metric, two columns an engine: what was published, what we estimate."""
+    engines = list(dict.fromkeys(row["engine"] for row in rows))
+    cells = {(row["metric"], row["engine"]): row for row in rows}
+    body = []
+    for metric, unit in dict.fromkeys((row["metric"], row["unit"]) for row in rows):
+        line = [METRICS.get(metric, f"{metric}, {unit}")]
+        for engine in engines:
+            row = cells.get((metric, engine), {})
+            line += [_number(row.get("value")), _number(row.get("ours"))]
+        body.append(line)
+    heads = [Column(f"{engine} {what}", right=True) for engine in engines for what in ("published", "ours")]
+    print_columns(console, (Column("metric", loose=True, style="cyan"), *heads), body, "Published figures, ours beside")
+    print_text(console, "published: " + "; ".join(dict.fromkeys(row["source"] for row in rows)), style="dim")
+    console.print()
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else short(float(value))
 
 
 def print_fit(console: Console, found: Sequence[FitRow], top: int) -> None:
-    """Models that run, best first."""
-    table = Table(box=None, pad_edge=False)
-    for column in ("model", "parameters", "engine", "quantization", "TP", "context", "TTFT", "ITL", "tok/s", "targets"):
-        table.add_column(column, justify="left" if column in ("model", "engine", "quantization") else "right")
-    for row in found[:top]:
-        table.add_row(
-            Text(row.model + (f" (+{len(row.alike)} alike)" if row.alike else "")),
+    """Models that run, best first. Latencies are means of a quick look."""
+    body = [
+        (
+            row.model + (f" (+{len(row.alike)} alike)" if row.alike else ""),
             count(row.parameters),
             row.engine,
             row.quantization,
             str(row.tensor_parallel),
             f"{row.context_tokens:,}",
-            f"{short(row.ttft_ms)} ms",
-            f"{short(row.itl_ms)} ms" if row.itl_ms is not None else "–",
+            short(row.ttft_ms),
+            short(row.itl_ms) if row.itl_ms is not None else "–",
             short(row.output_tokens_per_s),
             "met" if row.meets_slo else "missed",
         )
-    console.print(table)
+        for row in found[:top]
+    ]
+    columns = (
+        Column("model", loose=True), Column("parameters", right=True, spare=3), Column("engine"),
+        Column("quantization"), Column("TP", right=True, spare=1), Column("context", right=True, spare=2),
+        Column("TTFT mean ms", right=True), Column("ITL mean ms", right=True), Column("output tok/s", right=True),
+        Column("targets", right=True),
+    )  # fmt: skip
+    print_columns(console, columns, body, complete="-o json has all")
+    if not found:
+        told = "no catalogued model runs on this machine under this load"
+        print_text(
+            console, f"{told}; fewer users (--concurrency), a shorter context (--max-model-len) or more memory help"
+        )
+        return
     models = len(found) + sum(len(row.alike) for row in found)
-    console.print(Text(f"{models} models of {len(found)} shapes run here; --top shows more, -o json names those alike"))
+    shown = f", the first {top} here (--top)" if len(found) > top else ""
+    alike = "; -o json names those alike" if models > len(found) else ""
+    print_text(console, f"{models} models of {len(found)} shapes run on this machine{shown}{alike}")
 
 
 def _print_reasons(console: Console, best: Configuration) -> None:
@@ -131,18 +169,13 @@ def _print_ledger(console: Console, memory: MemoryLedger) -> None:
 
 
 def _print_performance(console: Console, c: Configuration) -> None:
-    p = c.performance
-    if p is None:
+    if c.performance is None:
         return
     table = Table(title="Speed under the load (80 % band)", title_justify="left", box=None, pad_edge=False)
     table.add_column("metric", style="cyan", no_wrap=True)
     table.add_column("estimate")
-    table.add_row("TTFT", latency(p.ttft_ms))
-    table.add_row("ITL", latency(p.itl_ms))
-    table.add_row("output", figure(p.output_tokens_per_s))
-    table.add_row("requests", figure(p.requests_per_s))
-    if c.cost.usd_per_million_output_tokens is not None:
-        table.add_row("cost", Text(f"{figure(c.cost.usd_per_million_output_tokens)} ({c.cost.source})"))
+    for metric, estimate in speed(c):
+        table.add_row(metric, Text(estimate))
     console.print(table)
     console.print()
 
@@ -150,39 +183,7 @@ def _print_performance(console: Console, c: Configuration) -> None:
 def _print_configurations(
     console: Console, configurations: Iterable[Configuration], title: str, *, numbered: bool = True
 ) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    body = rows(configurations, "best" if numbered else "1")
-    shown = [i for i, name in enumerate(COLUMNS) if not _is_dull(name, [row[i] for row in body])]
-    for i in shown:
-        table.add_column(COLUMNS[i], justify="left" if COLUMNS[i] in ("", "engine", "quantization") else "right")
-    for row in body:
-        table.add_row(*(Text(row[i]) for i in shown))
-    console.print(table)
+    names, body = telling(configurations, "best" if numbered else "1")
+    columns = [Column(name, right=name not in TEXT_COLUMNS, spare=_SPARE.get(name, 0)) for name in names]
+    print_columns(console, columns, body, title, "-o json has all")
     console.print()
-
-
-def _is_dull(name: str, values: list[str]) -> bool:
-    """A column that says nothing here (all 1, all auto, no price)."""
-    return name in ("PP", "DP", "EP", "replicas", "KV dtype", "USD/M tok") and set(values) <= {"1", "auto", "–"}
-
-
-def _print_list(console: Console, title: str, lines: Iterable[str], style: str = "") -> None:
-    items = list(lines)
-    if not items:
-        return
-    console.print(Text(title, style="bold"))
-    for line in items:
-        console.print(Text(f"  · {line}", style=style))
-    console.print()
-
-
-def _layout(c: Configuration) -> str:
-    p = c.parallelism
-    parts = [f"tensor parallel {p.tensor}"] if p.tensor > 1 else []
-    parts += [f"{name} {n}" for name, n in (("pipeline", p.pipeline), ("data parallel", p.data)) if n > 1]
-    parts += [f"{p.replicas} replicas"] if p.replicas > 1 else []
-    return ", ".join(parts) or ("one device" if c.hardware.count <= 1 else f"{c.hardware.count} devices")
-
-
-def _slots(c: Configuration) -> int:
-    return c.limits.max_num_seqs * c.parallelism.data * c.parallelism.replicas

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.report.numbers import figure
+from planner.report.numbers import speed
 
 if TYPE_CHECKING:
     from planner.errors import InfeasibleError
-    from planner.spec.plan import Plan
+    from planner.spec.plan import Plan, Scored
 
 _MAX_REFUSALS = 20
 
@@ -28,20 +28,25 @@ def explanation(plan: Plan) -> str:
     for i, step in enumerate(plan.trace, 1):
         lines.append(f"  {i}. {step.rule} ({step.strength}): {step.statement}")
         lines += [f"       {name}: {value}" for name, value in step.inputs.items()]
+        for who, held in zip(("chosen", "runner-up"), step.scores, strict=False):
+            lines += _score(who, held)
         lines.append(f"     → {step.outcome}")
     if best.performance is not None:
-        p = best.performance
-        lines += ["", "Figures (80 % band)"]
-        lines.append(f"  TTFT p50 {figure(p.ttft_ms.p50)}, p99 {figure(p.ttft_ms.p99)}")
-        if p.itl_ms is not None:
-            lines.append(f"  ITL p50 {figure(p.itl_ms.p50)}, p99 {figure(p.itl_ms.p99)}")
-        lines.append(f"  throughput {figure(p.output_tokens_per_s)}")
+        lines += ["", "Figures under the load (80 % band)", *(f"  {metric} {told}" for metric, told in speed(best))]
     if plan.rejected:
         lines += ["", f"Refused ({len(plan.rejected)})"]
         lines += [f"  {r.candidate}: {r.reason} [{r.rule}]" for r in plan.rejected[:_MAX_REFUSALS]]
         if len(plan.rejected) > _MAX_REFUSALS:
             lines.append(f"  … and {len(plan.rejected) - _MAX_REFUSALS} more in plan.yaml")
     return "\n".join(lines) + "\n"
+
+
+def _score(who: str, held: Scored) -> list[str]:
+    """A score and its parts, which add up to it."""
+    met = {True: ", meets the targets", False: ", misses the targets", None: ""}[held.meets_slo]
+    width = max((len(part.name) for part in held.parts), default=0)
+    parts = [f"         {part.name:<{width}}  {part.value:+8.2f}  {part.of}" for part in held.parts]
+    return [f"       {who}: {held.candidate}, score {held.score:.2f}{met}", *parts]
 
 
 def ladder(error: InfeasibleError) -> str:

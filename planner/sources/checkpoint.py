@@ -7,12 +7,12 @@ derived from the headers. MLX's own quantization and LoRA adapters are read here
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from planner.errors import FormatError, UnknownNameError
+from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.sources.derived import derive
-from planner.sources.hf.common import Config
+from planner.sources.hf.common import Config, MissingKeyError
 from planner.sources.hf_config import READERS, parse_config, to_model
 from planner.sources.stored import BUFFER, HEAD, TensorFact, decoder_prefix, logical, place, stored_bytes
 from planner.spec.base import Provenance
@@ -21,6 +21,9 @@ from planner.spec.model import Block, Checkpoint, ModelSpec
 MAX_CONFIG_BYTES: Final = 4 << 20
 MAX_CONFIG_DEPTH: Final = 64
 MAX_RANK: Final = 512
+SIDE_CONFIGS: Final = {
+    "hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq",
+}  # fmt: skip
 _FLOATS: Final = {"BF16": "bf16", "F16": "fp16", "F32": "fp32"}
 _HEADS_OF_TASKS: Final = ("score.", "classifier.", "v_head.", "value_head.", "reward_head.", "regression_head.")
 
@@ -36,6 +39,26 @@ def parse_json(raw: bytes, what: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise FormatError(f"{what} is not a JSON object")
     return data
+
+
+def with_side_config(config: dict[str, Any], read: Callable[[str], dict[str, Any] | None]) -> dict[str, Any]:
+    """`config` with the quantization that older tools wrote beside it; `read` gives such a file, None without it.
+
+    ModelOpt: hf_quant_config.json; AutoGPTQ: quantize_config.json; AutoAWQ: quant_config.json.
+    """
+    text = config.get("text_config")
+    if config.get("quantization_config") or (isinstance(text, dict) and text.get("quantization_config")):
+        return config
+    for name, method in SIDE_CONFIGS.items():
+        given = read(name)
+        if given is None:
+            continue
+        table = given.get("quantization") if method == "modelopt" else given
+        if not isinstance(table, dict):
+            raise FormatError(f"{name} has no quantization table")
+        bits = {"bits": given["w_bit"]} if "w_bit" in given else {}
+        return {**config, "quantization_config": {**table, **bits, "quant_method": method}}
+    return config
 
 
 def model_of(
@@ -63,12 +86,7 @@ def model_of(
         said.append("no safetensors header was read: weights are computed from config.json")
     else:
         own = logical(facts, _bits(c, mlx))
-        if c.text("model_type") in READERS:
-            model = _reconciled(parse_config(shown, id=id, provenance=provenance), own, said)
-        else:
-            architecture = c.text("model_type") or "a config without model_type"
-            decoder = derive(c, own, architecture)
-            model = to_model(c, decoder, id=id, provenance=provenance)
+        model = _known(c, own, said, id=id, provenance=provenance) or _derived(c, own, id=id, provenance=provenance)
     if mlx:
         model = _mlx(model, mlx, facts)
     elif facts:
@@ -95,6 +113,24 @@ def model_of(
             "assumptions": (*model.assumptions, *said),
         }
     )
+
+
+def _known(
+    c: Config, facts: Sequence[TensorFact], said: list[str], *, id: str, provenance: Provenance
+) -> ModelSpec | None:
+    """By its architecture's reader; None for one that has none, or whose config lacks a key that the reader needs."""
+    if c.text("model_type") not in READERS:
+        return None
+    try:
+        return _reconciled(parse_config(c.data, id=id, provenance=provenance), facts, said)
+    except MissingKeyError as error:
+        said.append(f"{error}: the layers are read from the headers instead")
+        return None
+
+
+def _derived(c: Config, facts: Sequence[TensorFact], *, id: str, provenance: Provenance) -> ModelSpec:
+    architecture = c.text("model_type") or "a config without model_type"
+    return to_model(c, derive(c, facts, architecture), id=id, provenance=provenance)
 
 
 def _without_mlx(config: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -140,7 +176,7 @@ def _mlx(model: ModelSpec, table: Mapping[str, Any], facts: Sequence[TensorFact]
     said = (f"MLX quantizes some layers to {', '.join(map(str, mixed))} bits",) if mixed else ()
     return model.model_copy(
         update={
-            "quantization": f"mlx-int{table['bits']}",
+            "quantization": "mxfp4" if table.get("mode") == "mxfp4" else f"mlx-int{table['bits']}",
             "quantization_group_size": group,
             "also_quantized": tuple(sorted(also)),
             "assumptions": (*model.assumptions, *said),
@@ -219,6 +255,15 @@ def adapter_base(config: Mapping[str, Any]) -> str:
     if not isinstance(base, str) or not base.strip() or len(base) > 200:
         raise FormatError("adapter_config.json names no base model (base_model_name_or_path)")
     return base
+
+
+def adapted(config: Mapping[str, Any], name: str, resolve: Callable[[str], ModelSpec]) -> ModelSpec:
+    """The base model of the adapter `name`. Raises UsageError that names both when nobody has it."""
+    base = adapter_base(config)
+    try:
+        return resolve(base)
+    except UsageError as error:
+        raise UsageError(f"{name} is an adapter of {base!a}, which is not found: {error}") from None
 
 
 def with_adapter(base: ModelSpec, config: Mapping[str, Any], facts: Sequence[TensorFact], name: str) -> ModelSpec:

@@ -8,25 +8,35 @@ heads and said as an assumption. Knows no architecture by name.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Final
 
 from planner.errors import FormatError
-from planner.sources.hf import deepseek
-from planner.sources.hf.common import Config, Decoder, LayerPlan, gqa, layer_kinds
+from planner.sources.derived_attention import attends, attention
+from planner.sources.hf.common import Config, Decoder, LayerPlan, layer_kinds
 from planner.sources.stored import BUFFER, HEAD, TensorFact, decoder_prefix, place
 from planner.spec.model import Attention, Block, DenseFfn, Ffn, Mixer, MoeFfn
 
 MAX_LAYERS: Final = 1024
 _ALIASES: Final = {
-    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim"),
-    "num_hidden_layers": ("num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-    "num_attention_heads": ("num_attention_heads", "n_head", "num_heads", "n_heads"),
-    "num_key_value_heads": ("num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num"),
+    "hidden_size": ("hidden_size", "n_embd", "d_model", "dim", "model_dim", "embed_dim", "hidden_dim", "emb_dim"),
+    "num_hidden_layers": (
+        "num_hidden_layers", "n_layer", "num_layers", "n_layers", "num_transformer_layers", "num_decoder_layers",
+        "depth",
+    ),
+    "num_attention_heads": (
+        "num_attention_heads", "n_head", "num_heads", "n_heads", "num_query_heads", "n_q_heads", "attention_heads",
+    ),
+    "num_key_value_heads": (
+        "num_key_value_heads", "num_kv_heads", "n_kv_heads", "n_head_kv", "multi_query_group_num", "kv_heads",
+        "kv_n_heads", "num_query_groups", "n_kv_head",
+    ),
     "max_position_embeddings": (
         "max_position_embeddings", "max_sequence_length", "n_positions", "max_seq_len", "seq_length", "n_ctx",
+        "max_context_length", "context_length", "block_size", "max_seq_length",
     ),
 }  # fmt: skip
 _PER_TOKEN: Final = ("num_experts_per_tok", "num_experts_per_token", "moe_top_k", "moe_topk", "top_k_experts", "moe_k")
@@ -41,6 +51,9 @@ _LEAVES: Final = {
     "gate_up": ("gate_up_proj", "w13"),
     "down": ("down_proj", "w2", "fc2", "c_proj", "dense_4h_to_h", "w_down"),
     "router": ("gate", "router", "wg", "gate_inp"),
+}  # fmt: skip
+_ATTENTION_LEAVES: Final = frozenset(leaf for role in ("q", "k", "v", "qkv") for leaf in _LEAVES[role]) | {
+    "o_proj", "wo", "attn_out", "out_proj",
 }  # fmt: skip
 _ATTENTION_SCOPE: Final = re.compile(r"attn|attention")
 _EXPERT: Final = re.compile(r"(?:^|\.)experts?\.(?:(\d+)\.)?")
@@ -71,20 +84,19 @@ def derive(config: Config, facts: Sequence[TensorFact], architecture: str) -> De
         raise FormatError(f"{architecture}: the headers hold no decoder layers")
     layers, outside = _sorted(facts, prefix, c.opt_int("num_hidden_layers"))
     n = len(layers)
-    embedding = next((f.shape for f in facts if place(f.name, prefix).kind == "embedding" and len(f.shape) == 2), None)
-    if embedding is None:
-        raise FormatError(f"{architecture}: the headers hold no token embedding")
-    hidden = c.opt_int("hidden_size") or embedding[1]
+    said: list[str] = []
+    held = _embedding(facts, prefix, c.opt_int("hidden_size"), architecture, said)
+    hidden = c.opt_int("hidden_size") or held.shape[1]
+    embedding = held.shape if held.shape[1] == hidden or held.shape[0] != hidden else held.shape[::-1]
     c = c.with_defaults(hidden_size=hidden)
     kinds = layer_kinds(c, n)
-    said: list[str] = []
     attending = [i for i, layer in enumerate(layers) if layer.attention]
     plans = [_plan(c, layer, kinds[i], hidden, said) for i, layer in enumerate(layers)]
     mixer = next((m for plan in plans for m in plan.mixers), None)
     said.insert(0, _kv_note(architecture, mixer, len(attending), n, kinds))
     said.append(f"whether an engine loads {architecture} is not known here: look it up in its list of models")
     tied = not any(HEAD.search(f.name) for f in facts if place(f.name, prefix).kind == "output")
-    blocks, final_norm, head_bias = _outside(outside, embedding, tied)
+    blocks, final_norm, head_bias = _outside(outside, held, tied)
     context = c.opt_int("max_position_embeddings")
     if context is None:
         context = 4096
@@ -107,8 +119,32 @@ def derive(config: Config, facts: Sequence[TensorFact], architecture: str) -> De
 def _normalised(config: Config) -> Config:
     """The text table with the usual names of keys."""
     c = config.sub("text_config") if config.sub("text_config").data else config
-    found = {name: c.opt_int(*names) for name, names in _ALIASES.items() if not isinstance(c.data.get(name), list)}
-    return c.with_defaults(**{name: value for name, value in found.items() if value is not None})
+    found: dict[str, object] = {}
+    for name, names in _ALIASES.items():  # lists (heads of each layer) are the shapes' to tell
+        whole = [n for n in names if c.data.get(n) is not None and not isinstance(c.data[n], list)]
+        found[name] = c.opt_int(*whole) if whole else None
+    others = {name: value for name, value in c.data.items() if name not in found}
+    return Config({**others, **{name: value for name, value in found.items() if value is not None}}, c.path)
+
+
+def _embedding(
+    facts: Sequence[TensorFact], prefix: str, hidden: int | None, architecture: str, said: list[str]
+) -> TensorFact:
+    """The token embedding: by its name, else the largest matrix outside the layers that is as wide as the model."""
+    outside = [f for f in facts if len(f.shape) == 2 and place(f.name, prefix).kind in ("embedding", "other", "output")]
+    named = next((f for f in outside if place(f.name, prefix).kind == "embedding"), None)
+    if named is not None:
+        return named
+    inside = (f.shape[0] for f in facts if len(f.shape) == 1 and f.name.startswith(prefix))
+    width = hidden or max(Counter(inside).items(), key=lambda item: item[1], default=(0, 0))[0]
+    wide = [f for f in outside if width in f.shape and not HEAD.search(f.name)] or [
+        f for f in outside if width in f.shape
+    ]
+    if not wide:
+        raise FormatError(f"{architecture}: the headers hold no token embedding, and the config lacks hidden_size")
+    found = max(wide, key=lambda f: (f.elements, f.name))
+    said.append(f"{found.name[:80]} is read as the token embedding: the largest matrix outside the layers")
+    return found
 
 
 def _sorted(
@@ -131,8 +167,18 @@ def _sorted(
     return [_roles(inside[i]) for i in range(n)], outside
 
 
+def _attention_scopes(tensors: Sequence[tuple[str, TensorFact]]) -> set[str]:
+    """Modules that hold queries, keys and values, whatever they are called."""
+    leaves: dict[str, set[str]] = {}
+    for rest, _ in tensors:
+        scope, _, leaf = rest.removesuffix(".weight").removesuffix(".bias").rpartition(".")
+        leaves.setdefault(scope, set()).update(role for role in ("q", "k", "v", "qkv") if leaf in _LEAVES[role])
+    return {scope for scope, roles in leaves.items() if "qkv" in roles or {"q", "k", "v"} <= roles}
+
+
 def _roles(tensors: Sequence[tuple[str, TensorFact]]) -> _Layer:
     layer = _Layer()
+    scopes = _attention_scopes(tensors)
     for rest, fact in tensors:
         path, _, kind = rest.rpartition(".")
         scope, _, leaf = path.rpartition(".") if kind in ("weight", "bias") else (path, "", kind)
@@ -143,7 +189,7 @@ def _roles(tensors: Sequence[tuple[str, TensorFact]]) -> _Layer:
             if role and kind != "bias" and len(shape) >= 2:
                 layer.experts.setdefault(role, []).append(shape)
                 continue
-        elif _ATTENTION_SCOPE.search(scope) or (not scope and leaf in _LEAVES["qkv"]):
+        elif _ATTENTION_SCOPE.search(scope) or (scope in scopes and (scope or leaf in _ATTENTION_LEAVES)):
             layer.attention_elements += fact.elements
             role = next((r for r in ("q", "k", "v", "qkv", "o") if leaf in _LEAVES[r]), leaf)
             layer.attention[role + (".bias" if kind == "bias" else "")] = shape
@@ -166,8 +212,9 @@ def _roles(tensors: Sequence[tuple[str, TensorFact]]) -> _Layer:
 def _plan(c: Config, layer: _Layer, kind: str, hidden: int, said: list[str]) -> LayerPlan:
     norms, extra = layer.vectors, [(name, shape[0], prod(shape[1:])) for name, shape in layer.rest]
     mixers: tuple[Mixer, ...] = ()
-    if _attends(layer):
-        mixers = (_attention(c, layer, kind, hidden, said),)
+    if attends(layer.attention):
+        window = c.opt_int("sliding_window") if kind in ("sliding_attention", "sliding", "local") else None
+        mixers = (attention(c, layer.attention, layer.attention_elements, hidden, window, said),)
     elif layer.attention:
         extra.append(("mixer", layer.attention_elements, 1))
         said.append("layers without query and key projections keep a recurrent state that is not counted")
@@ -186,49 +233,6 @@ def _plan(c: Config, layer: _Layer, kind: str, hidden: int, said: list[str]) -> 
     else:
         extra += [(name, shape[0], shape[1]) for name, shape in layer.dense.items()]
     return LayerPlan(mixers, tuple(ffns), norms, tuple(extra))
-
-
-def _attends(layer: _Layer) -> bool:
-    """Queries and keys are there, apart, fused or low-rank."""
-    names = layer.attention
-    return "qkv" in names or ("k" in names and "q" in names) or any(name.startswith("kv_a") for name in names)
-
-
-def _attention(c: Config, layer: _Layer, kind: str, hidden: int, said: list[str]) -> Mixer:
-    if c.opt_int("kv_lora_rank") and any(name.startswith("kv_") for name in layer.attention):
-        latent = deepseek.mla(c)
-        extra = layer.attention_elements - deepseek.mla_parameters(latent, hidden)
-        return latent.model_copy(update={"extra_parameters": extra})
-    shapes = layer.attention
-    base = gqa(c)
-    heads, kv_heads, d = base.heads, base.kv_heads, base.head_dim
-    gated_query = False
-    if "q" in shapes and "k" in shapes:
-        q_rows, k_rows = shapes["q"][0], shapes["k"][0]
-        gated_query = q_rows == 2 * heads * d
-        if k_rows != kv_heads * d and k_rows % d == 0:
-            kv_heads = k_rows // d
-            said.append(
-                f"the config says {base.kv_heads} KV heads, the key projection holds {kv_heads}: the latter used"
-            )
-        if not gated_query and q_rows != heads * d and q_rows % d == 0:
-            heads = q_rows // d
-    window = c.opt_int("sliding_window") if kind in ("sliding_attention", "sliding", "local") else None
-    kv = kv_heads * d
-    biased = all(f"{n}.bias" in shapes for n in "qkv") or "qkv.bias" in shapes
-    attention = Attention(
-        heads=heads, kv_heads=kv_heads, head_dim=d, window_tokens=window or None, gated_query=gated_query,
-        qkv_bias=biased, o_bias="o.bias" in shapes,
-    )  # fmt: skip
-    q = heads * d * (2 if gated_query else 1)
-    counted = hidden * (q + 2 * kv) + hidden * heads * d + (q + 2 * kv if biased else 0) + (hidden * attention.o_bias)
-    extra = layer.attention_elements - counted
-    if abs(extra) > 0.02 * counted:
-        said.append(
-            "attention stores other matrices than plain query, key, value and output: their total is exact,"
-            " their split over devices is not"
-        )
-    return attention.model_copy(update={"extra_parameters": extra})
 
 
 def _dense(shapes: dict[str, tuple[int, ...]], hidden: int) -> DenseFfn | None:
@@ -277,16 +281,17 @@ def _experts(c: Config, layer: _Layer, hidden: int, said: list[str]) -> tuple[Mo
 
 
 def _outside(
-    outside: Sequence[tuple[str, TensorFact]], embedding: tuple[int, ...], tied: bool
+    outside: Sequence[tuple[str, TensorFact]], held: TensorFact, tied: bool
 ) -> tuple[tuple[Block, ...], int, bool]:
     """Blocks beside the layers, elements of the last norm, and whether the head has a bias."""
     towers = {"vision": 0, "audio": 0}
     norm = other = mtp = buffers = 0
     seen_embedding = seen_head = head_bias = False
+    embedding = held.shape
     for kind, fact in outside:
         if BUFFER.search(fact.name):
             buffers += fact.elements
-        elif kind == "embedding" and not seen_embedding and fact.shape == embedding:
+        elif fact.name == held.name and not seen_embedding:
             seen_embedding = True
         elif kind == "output" and HEAD.search(fact.name) and not seen_head and not tied and fact.shape == embedding:
             seen_head = True

@@ -205,7 +205,7 @@ def _identifier(kind: str, record: Spec) -> str:
         "instance": ("provider", "id"),
         "engine": ("engine", "version"),
         "efficiency": ("engine", "scope"),
-        "band": ("metric", "engine", "scope"),
+        "band": ("metric", "engine", "scope", "format_kind", "moe"),
     }.get(kind, ("id",))
     return "/".join(str(getattr(record, field)) for field in fields)
 

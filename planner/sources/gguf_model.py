@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.sources.derived import derive
-from planner.sources.hf.common import Config
+from planner.sources.hf.common import Config, MissingKeyError
 from planner.sources.hf_config import READERS, parse_config, to_model
 from planner.sources.stored import TensorFact, stored_bytes
 from planner.spec.base import Provenance
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEPT_ARRAY: Final = 4096
 """Longer arrays (vocabularies, merges) are kept as their length."""
+_TOKENS: Final = "tokenizer.ggml.tokens"
 MODEL_TYPES: Final = {
     "llama": "llama", "mistral3": "mistral", "qwen2": "qwen2", "qwen2moe": "qwen2_moe", "qwen3": "qwen3",
     "qwen3moe": "qwen3_moe", "gemma": "gemma", "gemma2": "gemma2", "gemma3": "gemma3_text", "phi2": "phi",
@@ -47,11 +48,29 @@ _HF_LEAVES: Final = {
 
 
 def compact(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """`metadata` with long arrays replaced by their length (as `{"length": n}`)."""
-    return {
+    """`metadata` with long arrays as their length (`{"length": n}`), the vocabulary's with its stop words beside."""
+    short: dict[str, Any] = {
         key: {"length": len(value)} if isinstance(value, list) and len(value) > KEPT_ARRAY else value
         for key, value in metadata.items()
     }
+    if isinstance(short.get(_TOKENS), dict):
+        short[_TOKENS]["stop"] = list(stop_words(metadata))
+    return short
+
+
+def stop_words(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words that end a turn of a file with a chat template: its end-of-text, -turn and -message tokens."""
+    tokens = metadata.get(_TOKENS)
+    if not isinstance(metadata.get("tokenizer.chat_template"), str):
+        return ()
+    if isinstance(tokens, dict):
+        kept = tokens.get("stop")
+        return tuple(word for word in kept if isinstance(word, str)) if isinstance(kept, list) else ()
+    if not isinstance(tokens, list):
+        return ()
+    numbers = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    words = [tokens[n] for n in numbers if type(n) is int and 0 <= n < len(tokens)]
+    return tuple(dict.fromkeys(w for w in words if isinstance(w, str) and w.strip() and w.isprintable()))
 
 
 def model_of_gguf(
@@ -78,9 +97,13 @@ def model_of_gguf(
     config = config_of(metadata, facts, arch)
     said: list[str] = []
     c = Config(config)
+    model: ModelSpec | None = None
     if config["model_type"] in READERS:
-        model = parse_config(config, id=id, provenance=provenance)
-    else:
+        try:
+            model = parse_config(config, id=id, provenance=provenance)
+        except MissingKeyError as error:
+            said.append(f"the metadata is short of a key ({error}): the layers are read from the tensors instead")
+    if model is None:
         model = to_model(c, derive(c, _hf_names(facts), arch), id=id, provenance=provenance)
     quantization = _quantization(catalog, metadata, facts, said)
     prefix = "blk."
@@ -101,6 +124,7 @@ def model_of_gguf(
             "parameters_note": f"the file calls itself {name[:80]}" if isinstance(name, str) else "",
             "revision": checkpoint.get("revision"),
             "gated": checkpoint.get("gated"),
+            "chat_stop": stop_words(metadata),
             "checkpoints": (
                 Checkpoint(
                     quantization=quantization, size_bytes=size_bytes, stored=stored, provenance=provenance, **checkpoint

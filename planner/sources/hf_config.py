@@ -18,6 +18,7 @@ from planner.sources.hf import (
     hybrid,
     moe,
     quantization,
+    recent,
     rotary,
     shared_moe,
     special,
@@ -37,6 +38,7 @@ READERS: dict[str, Reader] = {
     **hybrid.READERS,
     **vision.READERS,
     **special.READERS,
+    **recent.READERS,
 }
 """model_type → reader."""
 

@@ -7,13 +7,14 @@ cannot be reached, a commit seen before is used, else the catalog's model of the
 
 from __future__ import annotations
 
-import os
+import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
 from planner.sources import cached, network
+from planner.sources.hub_files import CommitFiles, authorization, contents, endpoint, hub_token
 from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance
 
@@ -23,20 +24,12 @@ if TYPE_CHECKING:
 
 NAME: Final = re.compile(
     r"(?:https?://huggingface\.co/|hf\.co/|huggingface\.co/)?(?P<repo>[A-Za-z0-9][\w.\-]{0,95}/[A-Za-z0-9][\w.\-]{0,95})"
-    r"(?:@(?P<revision>[\w.\-]{1,100}))?(?::(?P<kind>[\w.\-]{1,100}))?",
+    r"(?:@(?P<revision>[\w][\w.\-]{0,99}(?:/[\w][\w.\-]{0,99}){0,3}))?(?::(?P<kind>[\w.\-]{1,100}))?",
     re.ASCII,
 )
 TIMEOUT_S: Final = 10.0
-PARALLEL: Final = 8
-MAX_FILES: Final = 4096
-PREFERRED_GGUF: Final = "Q4_K_M"
-"""What Ollama and llama.cpp take from a repository of several files when nothing is named."""
+MAX_REFS_BYTES: Final = 4 << 20
 Resolve = Callable[[str], "ModelSpec"]
-
-
-def endpoint() -> str:
-    """HF_ENDPOINT as it is now, without a slash at the end."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
 
 
 def resolve(catalog: Catalog, name: str, base: Resolve, *, offline: bool = False) -> tuple[ModelSpec, str | None]:
@@ -53,16 +46,60 @@ def resolve(catalog: Catalog, name: str, base: Resolve, *, offline: bool = False
         return _without_network(catalog, repo, revision, kind, base, "offline")
     try:
         facts = repo_facts(repo, revision, kind)
+    except UnknownRevisionError as error:
+        known = _branches(repo)
+        hint = f"{repo} has no such branch, tag or commit" + (f"; it has {', '.join(known[:4])}" if known else "")
+        raise UnknownNameError("revision", error.revision, known, hint) from None
     except network.RefusedError as error:
         if error.status == 404:
-            hint = f"the catalog does not have it, nor does {_host()} (private? set HF_TOKEN)"
+            token = "the token in HF_TOKEN may not read it" if hub_token() else "set HF_TOKEN"
+            hint = f"the catalog does not have it, nor does {_host()} (private? {token})"
             raise UnknownNameError("model", repo, catalog.names("model"), hint) from None
         if error.status in (401, 403):
-            raise UsageError(_refusal(repo, error.status)) from None
+            offline_hint = ", or leave the revision out: the catalog has it" if _catalogued(catalog, repo) else ""
+            raise UsageError(_refusal(repo, error.status) + offline_hint) from None
         return _without_network(catalog, repo, revision, kind, base, str(error))
     except NetworkError as error:
         return _without_network(catalog, repo, revision, kind, base, str(error))
-    return _with_search(catalog, _model(catalog, facts, base), facts), _said(facts, kind)
+    return _with_search(catalog, _with_catalog(catalog, _model(catalog, facts, base)), facts), _said(facts, kind)
+
+
+class UnknownRevisionError(network.RefusedError):
+    """The repository is there, the `revision` is not."""
+
+    def __init__(self, repo: str, revision: str) -> None:
+        super().__init__(endpoint(), 404, f"{repo} has no revision {revision}")
+        self.revision = revision
+
+
+def _branches(repo: str) -> tuple[str, ...]:
+    """Branches and tags to suggest from; none where the Hub does not tell."""
+    try:
+        raw = network.get(f"{endpoint()}/api/models/{repo}/refs", headers=authorization(), limit=MAX_REFS_BYTES).body
+        refs = json.loads(raw)
+        return tuple(str(ref["name"]) for kind in ("branches", "tags") for ref in refs[kind])
+    except (NetworkError, FormatError, ValueError, KeyError, TypeError, RecursionError):
+        return ()
+
+
+def _catalogued(catalog: Catalog, repo: str) -> ModelSpec | None:
+    """The catalog's own entry of `repo`."""
+    try:
+        known = catalog.model(repo)
+    except UnknownNameError:
+        return None
+    return known if known.id.casefold() == repo.casefold() else None
+
+
+def _with_catalog(catalog: Catalog, model: ModelSpec) -> ModelSpec:
+    """`model`, as the Hub has it, with what only the catalog knows: names, family, other checkpoints."""
+    known = _catalogued(catalog, model.id)
+    if known is None:
+        return model
+    own = {(c.repo, c.quantization) for c in model.checkpoints}
+    others = tuple(c for c in known.checkpoints if (c.repo, c.quantization) not in own)
+    kept = {name: getattr(known, name) for name in ("family", "aliases", "chat_stop", "instruct")}
+    return model.model_copy(update={**kept, "checkpoints": (*model.checkpoints, *others)})
 
 
 def _with_search(catalog: Catalog, model: ModelSpec, facts: dict[str, Any]) -> ModelSpec:
@@ -85,21 +122,9 @@ def _host() -> str:
     return endpoint().partition("://")[2]
 
 
-def _token() -> str | None:
-    from huggingface_hub import get_token
-
-    return get_token()
-
-
-def authorization() -> dict[str, str]:
-    """The header that carries the user's token, where there is one."""
-    token = _token()
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
 def _refusal(repo: str, status: int) -> str:
     page = f"{endpoint()}/{repo}"
-    if not _token():
+    if not hub_token():
         return f"{repo} is gated or private: accept its licence at {page} and set HF_TOKEN to a token that may read it"
     asked = f"accept the licence at {page}, or use another token"
     return f"{_host()} refused the token in HF_TOKEN for {repo} ({status}): {asked}"
@@ -112,8 +137,11 @@ def _without_network(
     commit = cached.recall("hub-revision", endpoint(), repo, revision or "main")
     facts = cached.recall("hub-repo", endpoint(), repo, str(commit or revision), kind or "")
     if isinstance(facts, dict):
-        model = _with_search(catalog, _model(catalog, facts, base), facts)
+        model = _with_search(catalog, _with_catalog(catalog, _model(catalog, facts, base)), facts)
         return model, f"{_said(facts, kind)}, as remembered ({why})"
+    unchecked = f"; revision {revision} is not checked" if revision else ""
+    if (same := _catalogued(catalog, repo)) is not None:
+        return same, f"{repo} as the catalog has it: the Hub was not asked ({why}){unchecked}"
     short = repo.partition("/")[2]
     try:
         model = catalog.model(short)
@@ -126,7 +154,8 @@ def _without_network(
         asked = "was not asked" if why == "offline" else "gave no answer"
         hint = f"it is not in the catalog, and the Hub {asked} ({why})"
         raise UnknownNameError("model", repo, error.suggestions or catalog.names("model"), hint) from None
-    return model, f"{repo} planned as the catalog's {model.id}, which has the same name: the Hub was not asked ({why})"
+    named = f"{repo} planned as the catalog's {model.id}, which has the same name"
+    return model, f"{named}: the Hub was not asked ({why}){unchecked}"
 
 
 # -- asking ---------------------------------------------------------------------------------------
@@ -152,7 +181,7 @@ def repo_facts(repo: str, revision: str | None = None, kind: str | None = None) 
         "commit": commit,
         "gated": bool(info.gated),
         "license": card.get("license") if isinstance(card.get("license"), str) else None,
-        **_contents(CommitFiles(repo, commit, sizes), kind),
+        **contents(CommitFiles(repo, commit, sizes), kind),
     }
     cached.remember("hub-repo", endpoint(), repo, commit, kind or "", value=facts)
     return facts
@@ -163,7 +192,12 @@ def model_info(repo: str, revision: str | None = None) -> Any:
     from huggingface_hub import HfApi
 
     api = HfApi(endpoint=endpoint())
-    return asked(lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S))
+    try:
+        return asked(lambda: api.model_info(repo, revision=revision, files_metadata=True, timeout=TIMEOUT_S))
+    except network.RefusedError as error:
+        if revision is not None and error.headers.get("x-error-code") == "RevisionNotFound":
+            raise UnknownRevisionError(repo, revision) from None
+        raise
 
 
 def asked(question: Callable[[], Any]) -> Any:
@@ -183,13 +217,16 @@ def asked(question: Callable[[], Any]) -> Any:
                 status = status or 403
             elif isinstance(error, errors.RepositoryNotFoundError | errors.RevisionNotFoundError):
                 status = 404
-            last: NetworkError = network.RefusedError(endpoint(), status, _first_line(error))
+            code = {"x-error-code": "RevisionNotFound"} if isinstance(error, errors.RevisionNotFoundError) else {}
+            last: NetworkError = network.RefusedError(endpoint(), status, _first_line(error), code)
             if status not in network.RETRIED:
                 raise last from None
         except errors.HFValidationError as error:
             raise UsageError(_first_line(error)) from None
         except transport as error:
             last = NetworkError(f"{_host()} cannot be reached: {_first_line(error)}")
+            if "timeout" in type(error).__name__.casefold():
+                raise last from None  # silence for TIMEOUT_S: whoever waits for a plan is not kept for three times that
         except (ValueError, KeyError, TypeError, AttributeError):
             raise NetworkError(f"{_host()} answered something that is not the Hub's protocol") from None
         if attempt < network.ATTEMPTS:
@@ -200,122 +237,6 @@ def asked(question: Callable[[], Any]) -> Any:
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[0] if lines else type(error).__name__)[:160]
-
-
-class CommitFiles:
-    """Files of one commit, read by range."""
-
-    def __init__(self, repo: str, commit: str, sizes: dict[str, int | None]) -> None:
-        self.repo, self.commit, self.sizes = repo, commit, sizes
-        self._headers = authorization()
-
-    def url(self, name: str) -> str:
-        from huggingface_hub import hf_hub_url
-
-        return hf_hub_url(self.repo, name, revision=self.commit, endpoint=endpoint())
-
-    def read(self, name: str, limit: int) -> bytes:
-        """A small file whole."""
-        size = self.sizes.get(name)
-        if size is not None and size > limit:
-            raise FormatError(f"{self.repo}/{name} has {size} bytes; at most {limit} are read")
-        return network.get(self.url(name), headers=self._headers, limit=limit).body
-
-    def open(self, name: str, piece: int) -> network.HttpFile:
-        """A large file as a range reader."""
-        return network.HttpFile(self.url(name), headers=self._headers, piece=piece, size=self.sizes.get(name))
-
-
-def _contents(files: CommitFiles, kind: str | None) -> dict[str, Any]:
-    """Config and tensors of what the repository holds: safetensors, an adapter, or GGUF files."""
-    from planner.sources.checkpoint import MAX_CONFIG_BYTES, parse_json
-
-    names = set(files.sizes)
-    ggufs = sorted(n for n in names if n.endswith(".gguf") and "mmproj" not in n.casefold())
-    if kind is not None or (ggufs and not any(n.endswith(".safetensors") for n in names)):
-        return _gguf(files, ggufs, kind)
-    if "config.json" in names:
-        config = parse_json(files.read("config.json", MAX_CONFIG_BYTES), f"{files.repo}/config.json")
-        return {"config": config, **_tensors(files, _weight_names(files))}
-    if "adapter_config.json" in names:
-        adapter = parse_json(files.read("adapter_config.json", MAX_CONFIG_BYTES), f"{files.repo}/adapter_config.json")
-        return {"adapter": adapter, **_tensors(files, [n for n in names if n == "adapter_model.safetensors"])}
-    raise UsageError(f"{files.repo} holds neither config.json nor GGUF files: it is no model we can plan for")
-
-
-def _weight_names(files: CommitFiles) -> list[str]:
-    from planner.sources.local import MAX_INDEX_BYTES, index_files
-
-    index = "model.safetensors.index.json"
-    if index in files.sizes:
-        found = index_files(files.read(index, MAX_INDEX_BYTES))
-        missing = [name for name in found if name not in files.sizes]
-        if missing:
-            raise FormatError(f"{files.repo}: {missing[0]} of the index is not in the repository")
-        return found
-    found = sorted(n for n in files.sizes if n.endswith(".safetensors") and "/" not in n)
-    return [n for n in found if not n.startswith("consolidated")] or found
-
-
-def _tensors(files: CommitFiles, names: list[str]) -> dict[str, Any]:
-    """Headers of `names`, several at a time."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from planner.formats.safetensors import read_header
-
-    if len(names) > MAX_FILES:
-        raise FormatError(f"{files.repo} has {len(names)} weight files; at most {MAX_FILES} are read")
-
-    def one(name: str) -> tuple[int, list[list[Any]]]:
-        reader = files.open(name, 1 << 18)
-        try:
-            header = read_header(reader)
-        except FormatError as error:
-            raise FormatError(f"{files.repo}/{name}: {error}") from None
-        return reader.size, [[t.name, t.dtype, list(t.shape), t.n_bytes] for t in header.tensors.values()]
-
-    with ThreadPoolExecutor(max_workers=min(PARALLEL, len(names) or 1)) as pool:
-        found = list(pool.map(one, names))
-    return {"size_bytes": sum(size for size, _ in found), "tensors": [row for _, rows in found for row in rows]}
-
-
-def _gguf(files: CommitFiles, ggufs: list[str], kind: str | None) -> dict[str, Any]:
-    """The GGUF of type `kind` (all its parts), or the preferred one."""
-    from planner.formats.gguf import read_header
-    from planner.sources.gguf_model import compact
-    from planner.sources.local import SPLIT, check_split
-
-    firsts = [n for n in ggufs if (m := SPLIT.fullmatch(n)) is None or int(m["part"]) == 1]
-    if not firsts:
-        raise UsageError(f"{files.repo} holds no GGUF files")
-    wanted = (kind or PREFERRED_GGUF).casefold()
-    pattern = re.compile(rf"(?:^|[-._/]){re.escape(wanted)}(?:[-._/]|$)")
-    matching = [n for n in firsts if n.casefold() == wanted or pattern.search(n.casefold())]
-    if not matching and kind is not None:
-        known = sorted({n.rpartition("/")[2].removesuffix(".gguf") for n in firsts})
-        raise UnknownNameError("GGUF type", kind, known, f"{files.repo} holds {', '.join(known[:6])}")
-    first = (matching or firsts)[0]
-    split = SPLIT.fullmatch(first)
-    parts = [first]
-    if split is not None:
-        parts = [n for n in ggufs if (m := SPLIT.fullmatch(n)) and m["stem"] == split["stem"]]
-        if len(parts) != int(split["parts"]):
-            raise FormatError(f"{files.repo}: {len(parts)} of {int(split['parts'])} parts of {first} are there")
-    metadata: dict[str, Any] = {}
-    rows: list[list[Any]] = []
-    size = 0
-    for i, name in enumerate(parts):
-        reader = files.open(name, 1 << 20)
-        try:
-            header = read_header(reader)
-        except FormatError as error:
-            raise FormatError(f"{files.repo}/{name}: {error}") from None
-        if i == 0:
-            metadata = compact(header.metadata)
-            check_split(metadata, len(parts), name)
-        size += reader.size
-        rows += [[t.name, t.type, list(t.shape), t.n_bytes] for t in header.tensors.values()]
-    return {"file": first, "choices": len(firsts), "metadata": metadata, "tensors": rows, "size_bytes": size}
 
 
 # -- the model ------------------------------------------------------------------------------------
@@ -329,7 +250,7 @@ def _model(catalog: Catalog, facts: dict[str, Any], base: Resolve) -> ModelSpec:
     tensors = [TensorFact(name, dtype, tuple(shape), size) for name, dtype, shape, size in facts["tensors"]]
     provenance = Provenance(source=f"https://huggingface.co/{repo}/tree/{commit}", date="1970-01-01", basis="spec")
     if "adapter" in facts:
-        model = base(checkpoint.adapter_base(facts["adapter"]))
+        model = checkpoint.adapted(facts["adapter"], repo, base)
         return checkpoint.with_adapter(model, facts["adapter"], tensors, repo)
     if "metadata" in facts:
         row = {"repo": repo, "file": facts["file"], "revision": commit, "gated": facts["gated"]}

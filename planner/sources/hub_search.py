@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, NetworkError, UnknownNameError, UsageError
 from planner.records import dataclass
-from planner.sources import cached, hub, network
+from planner.sources import cached, hub, hub_files, network
 from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance
 from planner.spec.model import Checkpoint
@@ -66,14 +66,14 @@ def _listed(base: str) -> list[Listed]:
     Asked here, for `huggingface_hub` waits 23 s before it gives a failing list up.
     """
     query = {"filter": f"base_model:quantized:{base}", "sort": "downloads", "direction": "-1", "limit": str(MAX_LISTED)}
-    url = f"{hub.endpoint()}/api/models?{urllib.parse.urlencode(query)}"
-    raw = network.get(url, headers=hub.authorization(), limit=MAX_LIST_BYTES).body
+    url = f"{hub_files.endpoint()}/api/models?{urllib.parse.urlencode(query)}"
+    raw = network.get(url, headers=hub_files.authorization(), limit=MAX_LIST_BYTES).body
     try:
         rows = json.loads(raw)
     except (ValueError, RecursionError):
         rows = None
     if not isinstance(rows, list):
-        raise NetworkError(f"{hub.endpoint()} answered something that is not the Hub's protocol")
+        raise NetworkError(f"{hub_files.endpoint()} answered something that is not the Hub's protocol")
     found = []
     for row in rows[:MAX_LISTED]:
         name, downloads = (row.get("id"), row.get("downloads")) if isinstance(row, dict) else (None, None)
@@ -84,7 +84,7 @@ def _listed(base: str) -> list[Listed]:
 
 def remembered_checkpoints(catalog: Catalog, facts: dict[str, Any]) -> tuple[Checkpoint, ...]:
     """As `find_checkpoints` for the repository of `facts`, asked once per commit; empty without an answer."""
-    key = (hub.endpoint(), facts["repo"], facts["commit"])
+    key = (hub_files.endpoint(), facts["repo"], facts["commit"])
     known = cached.recall("hub-quantized", *key)
     if isinstance(known, list):
         return tuple(Checkpoint.model_validate(row) for row in known)
@@ -124,7 +124,7 @@ def ranked(catalog: Catalog, base: str, listed: list[Listed]) -> list[Listed]:
 
 def _opened(catalog: Catalog, repo: str) -> list[Checkpoint]:
     """What one repository holds."""
-    from planner.sources.checkpoint import MAX_CONFIG_BYTES, model_of, parse_json
+    from planner.sources.checkpoint import MAX_CONFIG_BYTES, model_of, parse_json, with_side_config
 
     info = hub.model_info(repo)
     commit = str(info.sha)
@@ -138,7 +138,11 @@ def _opened(catalog: Catalog, repo: str) -> list[Checkpoint]:
         return _gguf_rows(catalog, ggufs, common)
     if "config.json" not in sizes:
         return []
-    config = parse_json(hub.CommitFiles(repo, commit, sizes).read("config.json", MAX_CONFIG_BYTES), "config.json")
+    files = hub_files.CommitFiles(repo, commit, sizes)
+    config = with_side_config(
+        parse_json(files.read("config.json", MAX_CONFIG_BYTES), "config.json"),
+        lambda name: parse_json(files.read(name, MAX_CONFIG_BYTES), name) if name in sizes else None,
+    )
     no_tensors: list[TensorFact] = []
     model = model_of(config, no_tensors, id=repo, repo=repo, provenance=provenance, size_bytes=None)
     weights = [size for n, size in sizes.items() if n.endswith(".safetensors") and not n.startswith("consolidated")]

@@ -6,12 +6,14 @@ Knows the request's fields for it; draws nothing.
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import UsageError
+from planner.sources.given import read_given
 
 MOST_SAMPLES: Final = 1024
 """Pairs that a plan keeps: quantiles of what the file holds, by total length."""
@@ -60,11 +62,9 @@ def sample_fields(pairs: list[tuple[int, int]]) -> dict[str, Any]:
 def read_lengths(path: Path) -> list[tuple[int, int]]:
     """(input, output) tokens of each request in a CSV with a header, or in JSON lines. Raises UsageError."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{path.name} is larger than 64 MiB; a sample of it will do")
-        with path.open(encoding="utf-8", newline="") as file:
-            rows: Iterable[Any] = csv.DictReader(file) if path.suffix == ".csv" else _json_lines(file, path.name)
-            pairs = [_pair(row, i, path.name) for i, row in enumerate(rows, 1)]
+        file = io.StringIO(read_given(path, _MOST_BYTES), newline="")
+        rows: Iterable[Any] = csv.DictReader(file) if path.suffix == ".csv" else _json_lines(file, path.name)
+        pairs = [_pair(row, i, path.name) for i, row in enumerate(rows, 1)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"lengths {str(path)!a} cannot be read: {type(error).__name__}") from None
     if not pairs:

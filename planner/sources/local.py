@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from planner.errors import FormatError, UsageError
+from planner.errors import FormatError, PlannerError, UsageError
 from planner.sources.stored import TensorFact
 from planner.spec.base import Provenance
 
@@ -46,8 +46,10 @@ def from_path(catalog: Catalog, text: str, resolve: Resolve) -> ModelSpec:
             from planner.sources.ollama import from_manifest_file
 
             return from_manifest_file(catalog, path)
+    except FormatError as error:
+        raise FormatError(f"{named[:80]}: {str(error).removeprefix(f'{path.name}: ')}") from None
     except OSError as error:
-        if isinstance(error, UsageError | FormatError):
+        if isinstance(error, PlannerError):
             raise
         raise UsageError(f"{text[:80]!a} cannot be read: {type(error).__name__}") from None
     if is_file:
@@ -56,8 +58,8 @@ def from_path(catalog: Catalog, text: str, resolve: Resolve) -> ModelSpec:
 
 
 def _as_path(text: str) -> str:
-    """`text` as something that nobody can take for a name of a hub."""
-    return text if text.startswith(("/", "./", "../", "~")) else f"./{text}"
+    """`text` as what means the same place wherever a plan's files are saved and started, and never a name of a hub."""
+    return text if text.startswith(("/", "~")) else str(Path(text).absolute())
 
 
 def _from_folder(catalog: Catalog, folder: Path, named: str, resolve: Resolve) -> ModelSpec:
@@ -65,7 +67,9 @@ def _from_folder(catalog: Catalog, folder: Path, named: str, resolve: Resolve) -
 
     named = named.rstrip("/") or "/"
     if (folder / "config.json").is_file():
-        config = _json(folder / "config.json")
+        config = checkpoint.with_side_config(
+            _json(folder / "config.json"), lambda name: _json(folder / name) if (folder / name).is_file() else None
+        )
         files = _safetensors(folder)
         facts = [fact for file in files for fact in safetensors_facts(file)]
         size = sum(file.stat().st_size for file in files)
@@ -77,7 +81,7 @@ def _from_folder(catalog: Catalog, folder: Path, named: str, resolve: Resolve) -
     if (folder / "adapter_config.json").is_file():
         config = _json(folder / "adapter_config.json")
         facts = [fact for file in _safetensors(folder) for fact in safetensors_facts(file)]
-        return checkpoint.with_adapter(resolve(checkpoint.adapter_base(config)), config, facts, named)
+        return checkpoint.with_adapter(checkpoint.adapted(config, named, resolve), config, facts, named)
     if (folder / "manifests").is_dir() and (folder / "blobs").is_dir():
         from planner.sources.ollama import from_store
 

@@ -16,9 +16,11 @@ from planner.spec.hardware import Machine
 from planner.units import GIB, parse_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from planner.spec.hardware import Accelerator, Instance, Interconnect
 
-__all__ = ["resolve_machine"]
+__all__ = ["recent", "resolve_machine"]
 
 MAX_DEVICES: Final = 1024
 MAX_SOCKETS: Final = 8
@@ -193,13 +195,17 @@ def _of_cpus(catalog: HardwareCatalog, name: str, sockets: int, ram_bytes: int |
 
 def _of_instances(catalog: HardwareCatalog, provider: str, name: str, nodes: int, ram_bytes: int | None) -> Machine:
     instance = _instance(catalog, provider, name)
+    if instance.cpu is not None:
+        return _of_cpu_instance(catalog, instance, nodes, ram_bytes)
     if instance.accelerator is None or not instance.accelerator_count:
-        raise UsageError(f"{provider}:{instance.id} ({instance.accelerator_label}) cannot be planned for: no whole GPU")
+        raise UsageError(f"{provider}:{instance.id} cannot be planned for: {_unplannable(instance)}")
     accelerator, _ = resolve_accelerator(catalog, instance.accelerator)
     per_node = instance.accelerator_count
     if per_node * nodes > MAX_DEVICES:
         raise UsageError(f"{nodes}x{provider}:{instance.id} has {per_node * nodes} devices; at most {MAX_DEVICES}")
     said: list[str] = []
+    if instance.accelerator_share < 1.0:
+        accelerator = _shared(accelerator, instance.accelerator_share, said)
     if instance.usd_per_hour is not None:
         said.append(f"price: {_priced(instance)}")
     return Machine(
@@ -213,6 +219,58 @@ def _of_instances(catalog: HardwareCatalog, provider: str, name: str, nodes: int
         usd_per_hour=None if instance.usd_per_hour is None else round(instance.usd_per_hour * nodes, 6),
         assumptions=tuple(said),
     )
+
+
+def _shared(accelerator: Accelerator, share: float, said: list[str]) -> Accelerator:
+    """The virtual GPU that is `share` of `accelerator`; its driver names it otherwise than the whole one."""
+    from planner.sources.shares import share_of
+
+    said.append(
+        f"a virtual GPU is planned as {share:.3g} of {accelerator.name}: of its memory (spec), of its bandwidth and of"
+        " its peaks (derived: it may run faster while others idle); it needs the provider's vGPU driver"
+    )
+    memory_bytes = int(accelerator.usable_memory_bytes * share)
+    virtual = share_of(accelerator, share, share, memory_bytes, "virtual GPU")
+    return virtual.model_copy(update={"kubernetes_product_label": None})
+
+
+def _of_cpu_instance(catalog: HardwareCatalog, instance: Instance, nodes: int, ram_bytes: int | None) -> Machine:
+    from planner.sources.shares import with_cores
+
+    label = f"{instance.provider}:{instance.id}"
+    if nodes > 1:
+        raise UsageError(f"{nodes}x{label}: a plan without accelerators is for one host; ask for {label}")
+    assert instance.cpu is not None
+    cpu = catalog.cpu(instance.cpu)
+    cores = instance.cores or cpu.cores
+    sockets = -(-cores // cpu.cores)
+    part, scaled = with_cores(cpu, cores // sockets)
+    said = [f"{instance.vcpu or cores} vCPUs are {cores} cores of {sockets} x {cpu.name}", *scaled]
+    if instance.provenance.note:
+        said.append(instance.provenance.note)
+    if instance.usd_per_hour is not None:
+        said.append(f"price: {_priced(instance)}")
+    return Machine(
+        label=label,
+        accelerator=None,
+        count=1,
+        devices_per_node=1,
+        cpu=part,
+        sockets=sockets,
+        ram_bytes=instance.ram_bytes if ram_bytes is None else ram_bytes,
+        instance=instance,
+        usd_per_hour=instance.usd_per_hour,
+        assumptions=tuple(said),
+    )
+
+
+def _unplannable(instance: Instance) -> str:
+    if instance.refused_because:
+        return instance.refused_because
+    label = instance.accelerator_label
+    if instance.accelerator_count:
+        return f"its accelerator ({label}) is none that an engine planned here runs on"
+    return f"its price list does not say how many whole GPUs it has ({label}); name them with --gpus, e.g. 1xL4"
 
 
 def _instance(catalog: HardwareCatalog, provider: str, name: str) -> Instance:
@@ -270,18 +328,22 @@ def _unified_ram(accelerator: Accelerator, ram_bytes: int | None) -> int:
 # -- prices ---------------------------------------------------------------------------------------
 
 
+def recent(offers: Sequence[Instance]) -> list[Instance]:
+    """Those of the priced `offers` that are listed at most a year before the newest one."""
+    newest = max((_day(i) for i in offers), default=date.min)
+    return [i for i in offers if newest - _day(i) < STALE_PRICE]
+
+
 def _list_price(catalog: HardwareCatalog, accelerator: Accelerator, count: int) -> tuple[float | None, tuple[str, ...]]:
     """Cheapest listed on-demand price of `count` such devices in USD per hour, and where it is listed."""
+    whole = [i for i in catalog.instances_with(accelerator.id) if i.accelerator_share == 1.0 and i.accelerator_count]
     offers = [
-        (i.usd_per_hour / i.accelerator_count, i.provider, i.id, i)
-        for i in catalog.instances_with(accelerator.id)
-        if i.usd_per_hour and i.accelerator_count
+        ((i.usd_per_hour or 0.0) / i.accelerator_count, i.provider, i.id, i)
+        for i in recent([i for i in whole if i.usd_per_hour])
     ]
     if not offers:
         return None, ()
-    newest = max(_day(i) for *_, i in offers)
-    fresh = [offer for offer in offers if newest - _day(offer[3]) < STALE_PRICE]
-    per_device, _, _, instance = min(fresh)[:4]
+    per_device, _, _, instance = min(offers)
     return round(per_device * count, 6), (f"price: {per_device:.2f} USD/h per device as {_priced(instance)}",)
 
 

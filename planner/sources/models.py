@@ -1,7 +1,8 @@
 """Which model a name means: a catalog alias, a path, an Ollama tag, or a Hub id.
 
 The catalog is asked first and alone for its own names; live sources are imported only for what it does not
-have. Refuses what cannot be a model name before it goes anywhere near a shell, a path or a template.
+have, and for a name with a revision (`qwen3-8b@main`): that is how a catalogued model is looked up live and pinned.
+Refuses what cannot be a model name before it goes anywhere near a shell, a path or a template.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.model import ModelSpec
 
-_NAME = re.compile(r"(?:https://huggingface\.co/)?[A-Za-z0-9][A-Za-z0-9._:\-]*(/[A-Za-z0-9][A-Za-z0-9._:@\-]*)*")
+_NAME = re.compile(r"(?:https://huggingface\.co/)?[A-Za-z0-9][A-Za-z0-9._:@\-]*(/[A-Za-z0-9][A-Za-z0-9._:@\-]*)*")
 _OLLAMA = "ollama:"
 
 
@@ -39,6 +40,8 @@ def resolve_model(catalog: Catalog, name: str, *, offline: bool = False) -> tupl
         raise UsageError(
             f"{shown} is not a model name; use letters, digits and . _ - : /, e.g. llama3-70b or org/model"
         )
+    if text.startswith((f"{_OLLAMA}hf.co/", f"{_OLLAMA}huggingface.co/")):  # Ollama pulls those from the Hub
+        return _from_hub(catalog, text.removeprefix(_OLLAMA), offline)
     if text.startswith(_OLLAMA):
         from planner.sources import ollama
 
@@ -46,8 +49,11 @@ def resolve_model(catalog: Catalog, name: str, *, offline: bool = False) -> tupl
     try:
         model = catalog.model(text)
     except UnknownNameError:
-        if "/" not in text:
-            raise
+        alias, at, revision = text.partition("@")
+        if "/" not in alias:
+            if not at:
+                raise
+            text = f"{catalog.model(alias).id}@{revision}"
         return _from_hub(catalog, text, offline)
     if text.casefold() == model.id.casefold():
         return model, None

@@ -31,6 +31,8 @@ RETRIED: Final = frozenset({408, 429, 500, 502, 503, 504})
 MAX_RETRY_AFTER_S: Final = 8.0
 _TRUE: Final = frozenset({"1", "on", "yes", "true"})
 _CHUNK: Final = 1 << 16
+MAX_PASSED_OVER_BYTES: Final = 128 << 20
+"""Of a file that a server without ranges sends whole: no header that we read begins later."""
 
 
 def offline() -> bool:
@@ -74,14 +76,23 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_Redirects)
 
 
-def get(url: str, *, headers: Mapping[str, str] | None = None, limit: int, attempts: int = ATTEMPTS) -> Answer:
+def get(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    limit: int,
+    attempts: int = ATTEMPTS,
+    start: int | None = None,
+) -> Answer:
     """GET `url`, at most `limit` bytes. Retries what may pass (429, 5xx, broken connections).
 
-    Raises RefusedError for an HTTP error, NetworkError for no answer, FormatError for a body over the limit.
+    `start`: ask for the range of `limit` bytes from there; of a server that ignores it and sends the whole file,
+    what stands before is passed over, and nothing is read after it. Raises RefusedError for an HTTP error,
+    NetworkError for no answer, FormatError for a body over the limit.
     """
     for attempt in range(1, attempts + 1):
         try:
-            return _once(url, dict(headers or {}), limit)
+            return _once(url, dict(headers or {}), limit, start)
         except RefusedError as error:
             if error.status not in RETRIED or attempt == attempts:
                 raise
@@ -96,21 +107,34 @@ def get(url: str, *, headers: Mapping[str, str] | None = None, limit: int, attem
     raise AssertionError("the loop returns or raises")
 
 
-def _once(url: str, headers: dict[str, str], limit: int) -> Answer:
+def _once(url: str, headers: dict[str, str], limit: int, start: int | None = None) -> Answer:
+    if start is not None:
+        headers = {**headers, "Range": f"bytes={start}-{start + limit - 1}"}
     request = urllib.request.Request(url, headers={"Accept-Encoding": "identity", "User-Agent": "planner", **headers})
     started = time.monotonic()
     try:
         with _OPENER.open(request, timeout=TIMEOUT_S) as response:
             found = {name.lower(): value for name, value in response.headers.items()}
+            if found.get("content-encoding", "identity").casefold() not in ("", "identity"):
+                raise NetworkError(f"{_host(url)} sends {_name(url)} compressed, although asked not to")
             declared = _number(found.get("content-length"))
-            if declared is not None and declared > limit:
+            whole = start is not None and response.status == 200
+            passed_over = start or 0 if whole else 0
+            if passed_over > MAX_PASSED_OVER_BYTES:
+                raise NetworkError(f"{_host(url)} does not serve ranges of {_name(url)}")
+            if whole:
+                wanted = limit if declared is None else max(0, min(limit, declared - passed_over))
+            elif declared is not None and declared > limit:
                 raise FormatError(f"{_host(url)} sends {declared} bytes where at most {limit} are read")
             parts: list[bytes] = []
             size = 0
             while chunk := response.read1(_CHUNK):
-                parts.append(chunk)
                 size += len(chunk)
-                if size > limit:
+                if size > passed_over:
+                    parts.append(chunk[max(0, len(chunk) - (size - passed_over)) :])
+                if whole and size >= passed_over + wanted:
+                    return Answer(response.status, b"".join(parts)[:wanted], found, response.url)
+                if not whole and size > limit:
                     raise FormatError(f"{_host(url)} sends more than the {limit} bytes that are read")
                 if time.monotonic() - started > DEADLINE_S:
                     raise NetworkError(f"{_host(url)} was too slow: {size} bytes in {DEADLINE_S:g} s")
@@ -196,14 +220,12 @@ class HttpFile:
     def _fetch(self, offset: int, length: int) -> None:
         if self._total is not None:
             length = min(length, self._total - offset)
-        headers = {**self._headers, "Range": f"bytes={offset}-{offset + length - 1}"}
         try:
-            answer = get(self.url, headers=headers, limit=length)
+            answer = get(self.url, headers=self._headers, limit=length, start=offset)
         except RefusedError as error:
             if error.status == 416 and offset == 0:
                 raise FormatError(f"{_name(self.url)} is empty") from None
             raise
-        total = len(answer.body)
         if answer.status == 206:
             unit, _, rest = answer.headers.get("content-range", "").partition(" ")
             span, _, whole = rest.partition("/")
@@ -217,8 +239,13 @@ class HttpFile:
                     f"{_host(self.url)} sent bytes {begin}-{end} of {total} in {len(answer.body)} bytes,"
                     f" where {offset}-{offset + length - 1} were asked for"
                 )
-        elif offset:
-            raise NetworkError(f"{_host(self.url)} does not serve ranges of {_name(self.url)}")
+        else:
+            declared = _number(answer.headers.get("content-length")) or self._expected or self._total
+            if declared is None and len(answer.body) == length:
+                raise NetworkError(f"{_host(self.url)} serves no ranges of {_name(self.url)} and does not say its size")
+            total = offset + len(answer.body) if declared is None else declared
+            if len(answer.body) != min(length, total - offset):
+                raise NetworkError(f"{_host(self.url)} broke off: {offset + len(answer.body)} of {total} bytes came")
         self._check(answer.headers.get("etag"), total)
         self._start, self._buffer = offset, answer.body
 

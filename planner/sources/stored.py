@@ -39,6 +39,8 @@ class Place(NamedTuple):
 _LAYER: Final = re.compile(
     r"(?P<prefix>(?:^|.*?\.)(?:layers|h|blk|blocks|block|layer)\.)(?P<index>\d{1,5})\.(?P<rest>.+)"
 )
+_NUMBERED: Final = re.compile(r"(?P<prefix>(?:.*?\.)?[A-Za-z_]\w*\.)(?P<index>\d{1,5})\.(?P<rest>.+)")
+"""A stack under any other name."""
 _TOWER: Final = re.compile(
     r"(?:^|[._])(?:vision|visual|vit|image_newline|audio|clip|siglip|speech|multi_modal_projector|mm_projector|"
     r"mm|connector|patch_merger|img_projection|aligner|sam_model)(?:[._]|$)|^v\.|^a\."
@@ -59,11 +61,14 @@ BUFFER: Final = re.compile(r"(?:rotary_emb\.inv_freq|rope_freqs\.weight|rope_fac
 
 def decoder_prefix(facts: Iterable[TensorFact]) -> str | None:
     """What stands before the layer's number in the decoder's names: of several stacks the largest."""
-    sizes: dict[str, int] = {}
-    for fact in facts:
-        match = _LAYER.match(fact.name)
-        if match and not _TOWER.search(match["prefix"]) and not _PREDICTION.search(match["prefix"]):
-            sizes[match["prefix"]] = sizes.get(match["prefix"], 0) + fact.n_bytes
+    held, sizes = list(facts), dict[str, int]()
+    for pattern in (_LAYER, _NUMBERED):
+        for fact in held:
+            match = pattern.match(fact.name)
+            if match and not _TOWER.search(match["prefix"]) and not _PREDICTION.search(match["prefix"]):
+                sizes[match["prefix"]] = sizes.get(match["prefix"], 0) + fact.n_bytes
+        if sizes:
+            break
     return max(sizes, key=lambda prefix: (sizes[prefix], prefix)) if sizes else None
 
 

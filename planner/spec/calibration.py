@@ -26,11 +26,17 @@ class Efficiency(Spec):
 
 
 class Band(Spec):
-    """Relative 80 % band of a metric: true/predicted lies in [low, high] for 80 % of `n` rows."""
+    """Relative 80 % band of a metric: true/predicted lies in [low, high] for 80 % of `n` rows.
+
+    Metrics are ttft (under load), prefill (a prompt or a burst alone, where it scatters less) and itl.
+    """
 
     metric: str
     engine: str
     scope: str
+    format_kind: str | None = None
+    moe: bool | None = None
+    """The kind of format and of model that the rows were of; None: all of them."""
     low: float
     high: float
     n: int

@@ -50,6 +50,8 @@ class Image(Spec):
     runtime: str | None = None
     ipc_host: bool = False
     environment: dict[str, str] = {}
+    model_environment: dict[str, dict[str, str]] = {}
+    """What some models need beside it, by their model_type."""
     note: str = ""
     provenance: Provenance
 
@@ -93,6 +95,8 @@ class Defaults(Spec):
     chunked_prefill_above_tokens: int | None = None
     """Contexts beyond this are prefilled in chunks all the same."""
     prefix_caching: bool = False
+    prefix_caching_platforms: tuple[Platform, ...] = ()
+    """Where it works; empty: everywhere."""
     flash_attention: bool = True
     async_scheduling: bool | None = None
     """False where a step is planned only after the last one's tokens are known; None where there is no such choice."""
@@ -105,6 +109,17 @@ class Defaults(Spec):
     def block_size_on(self, platform: Platform) -> int | None:
         """Tokens of one KV block on `platform`."""
         return self.block_size_by_platform.get(platform, self.block_size)
+
+
+class Warmup(Spec):
+    """A platform that compiles a graph for every bucket of shapes before it serves, beside none of the usual steps.
+
+    `narrow_factor` is how many times longer a graph takes with weights below 16 bits.
+    """
+
+    seconds_per_graph: float
+    narrow_factor: float = 1.0
+    provenance: Provenance
 
 
 class Startup(Spec):
@@ -120,6 +135,7 @@ class Startup(Spec):
     """torch.compile or kernel compilation with a cold cache, for one pipeline stage."""
     graph_capture_s: float = 0.0
     warmup_s: float = 0.0
+    warmup_by_platform: dict[Platform, Warmup] = {}
     storage_read_bytes_per_s: float
     download_bytes_per_s: float
     host_base_bytes: int
@@ -131,6 +147,8 @@ class Startup(Spec):
     shm_bytes_per_device: int = 0
     """/dev/shm added by every device of a tensor-parallel group."""
     drain_s: int = 30
+    drain_flag: str | None = None
+    """Option in seconds without which the server drops running requests when it is told to stop."""
     """How long running requests may take after SIGTERM before the engine is killed."""
     provenance: Provenance
 

@@ -54,6 +54,8 @@ class Accelerator(Spec):
     release_year: int | None = None
     kubernetes_resource: str | None = None
     """Extended resource name, e.g. nvidia.com/gpu."""
+    multiprocessors: int | None = None
+    """Streaming multiprocessors, of devices that run as MIG slices: a slice has some of them."""
     kubernetes_product_label: str | None = None
     """Value of the vendor's product label on a node, e.g. NVIDIA-A100-SXM4-80GB."""
     aliases: tuple[str, ...] = ()
@@ -95,6 +97,8 @@ class Cpu(Spec):
     architecture: Literal["x86_64", "aarch64"] = "x86_64"
     release_year: int | None = None
     aliases: tuple[str, ...] = ()
+    cpuid: tuple[str, ...] = ()
+    """Family and model as x86's CPUID numbers them in decimal, e.g. "25/1": shared by a generation's parts."""
     provenance: Provenance
     field_provenance: dict[str, Provenance] = {}
 
@@ -127,14 +131,22 @@ class Instance(Spec):
 
     provider: str
     id: str
-    accelerator: str | None
+    accelerator: str | None = None
     """Id of an Accelerator of this catalog, None for a CPU instance or one we cannot plan for."""
-    accelerator_label: str
-    accelerator_count: int
+    accelerator_label: str = ""
+    accelerator_count: int = 0
+    accelerator_share: float = 1.0
+    """Of one device, where what is rented is a part of it (a virtual GPU)."""
+    cpu: str | None = None
+    """Id of a Cpu of this catalog, of an instance without accelerators."""
+    cores: int | None = None
+    """Physical cores behind the vCPUs, of an instance with `cpu`: half as many where a core runs two threads."""
     vcpu: int | None = None
     ram_bytes: int | None = None
     usd_per_hour: float | None = None
     region: str | None = None
+    refused_because: str = ""
+    """What keeps it from being planned for, where its accelerator alone does not say."""
     provenance: Provenance
 
 

@@ -39,6 +39,8 @@ class Attention(Spec):
     """V is the K projection: no V weights (Gemma 4)."""
     cross: bool = False
     """Attends to image tokens, which are cached instead of text (Llama 3.2 Vision)."""
+    index_head_dim: int = 0
+    """Width of the index key that is cached beside K and V to choose blocks (MiniMax-M3)."""
     extra_parameters: int = 0
 
 
@@ -54,6 +56,15 @@ class Mla(Spec):
     v_head_dim: int
     indexer_heads: int = 0
     indexer_head_dim: int = 0
+    window_tokens: int | None = None
+    """Latents of single tokens are kept only this long (DeepSeek V4)."""
+    compress_every: int | None = None
+    """Beyond the window one latent stands for so many tokens; None: nothing does."""
+    output_groups: int = 0
+    """The output projection is a low-rank pair, the first of it in so many groups; there is no second projection of
+    the latent, which serves as key and value (DeepSeek V4)."""
+    output_rank: int = 0
+    """Rank of each group."""
     bias: bool = False
     extra_parameters: int = 0
 
@@ -68,6 +79,8 @@ class GatedDeltaNet(Spec):
     v_head_dim: int
     conv_kernel: int
     state_dtype: Literal["fp32", "bf16"] = "fp32"
+    fixed_decay: bool = False
+    """Decay by head alone: no convolution, no decay gates, a norm over all heads (MiniMax's lightning attention)."""
 
 
 class Mamba2(Spec):

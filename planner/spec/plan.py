@@ -92,8 +92,11 @@ class Performance(Spec):
     """
 
     ttft_ms: Percentiles
+    """Of a closed loop as load generators run it: a tenth of the requests are of its start, when all send at once."""
     itl_ms: Percentiles | None
     """None where every answer is a single token."""
+    settled_ttft_ms: Percentiles | None = None
+    """Of a closed loop after its start, which is what targets are held against; None where `ttft_ms` is that."""
     output_tokens_per_s: Figure
     total_tokens_per_s: Figure
     requests_per_s: Figure
@@ -106,6 +109,20 @@ class Performance(Spec):
     """Shares of the KV pool in use, mean and most; 0 where slots own their cache."""
     preemptions_per_request: float = 0.0
     """How often a request's cache is taken away and computed again."""
+
+    @property
+    def usual_ttft_ms(self) -> Percentiles:
+        """TTFT of users who do not all begin at once."""
+        return self.settled_ttft_ms or self.ttft_ms
+
+    @property
+    def start_matters(self) -> bool:
+        """True where those who begin together wait so much longer that a reader has to know."""
+        return self.settled_ttft_ms is not None and self.ttft_ms.p99.value > 1.2 * self.settled_ttft_ms.p99.value
+
+    def ttft_ms_at(self, percentile: float) -> float:
+        """TTFT in ms at `percentile`, to hold against a target."""
+        return self.usual_ttft_ms.at(percentile).value
 
     def itl_ms_at(self, percentile: float) -> float:
         """ITL in ms at `percentile`, to hold against a target: 0 where there is no second token."""
@@ -199,7 +216,7 @@ class HardwareChoice(Spec):
 class Reason(Spec):
     """Why one choice was made."""
 
-    subject: Literal["engine", "quantization", "parallelism", "kv_cache_dtype", "context", "limits", "hardware"]
+    subject: Literal["engine", "quantization", "parallelism", "kv_cache_dtype", "context", "limits", "hardware", "cost"]
     choice: str
     because: str
     rule: str | None = None
@@ -243,6 +260,24 @@ class Remedy(Spec):
     figures: dict[str, str] = {}
 
 
+class ScorePart(Spec):
+    """One part of a score, and what it is computed from."""
+
+    name: str
+    value: float
+    of: str
+
+
+class Scored(Spec):
+    """A configuration's score, in log2 units of utility: the sum of its parts."""
+
+    candidate: str
+    score: float
+    meets_slo: bool | None
+    """Whether the full simulation meets the targets."""
+    parts: tuple[ScorePart, ...]
+
+
 class TraceStep(Spec):
     """One rule of the decision guide (or of the search) at work."""
 
@@ -253,6 +288,8 @@ class TraceStep(Spec):
     inputs: dict[str, str] = {}
     outcome: str
     source: str | None = None
+    scores: tuple[Scored, ...] = ()
+    """The chosen configuration and the runner-up, where a score chose."""
 
 
 class Resolved(Spec):

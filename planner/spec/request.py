@@ -66,8 +66,8 @@ class Request(Spec):
     """Fill a batch, serve all of it, then fill the next, whatever the engine could do."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Of arrivals and lengths."""
-    ttft_ms: float | None = Field(default=None, gt=0)
-    itl_ms: float | None = Field(default=None, gt=0)
+    ttft_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    itl_ms: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     slo_percentile: float = Field(default=99.0, ge=50, le=99.9)
     objective: Objective | None = None
     policy: Policy = "guide"
@@ -83,7 +83,7 @@ class Request(Spec):
     """Mirror, proxy, certificates and weights at hand; None: an open network."""
     local_calibration: bool | None = None
     """False leaves out what this user measured (`planner calibrate`); None uses it where there is any."""
-    budget_usd_per_hour: float | None = Field(default=None, gt=0)
+    budget_usd_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     cheapest: bool = False
     top: int = Field(default=5, ge=1, le=100)
 

@@ -89,9 +89,14 @@ def _span(text: str, key: yaml.Node, value: yaml.Node) -> tuple[int, int]:
     if start < key.end_mark.index:
         start = text.index(":", key.end_mark.index) + 2
         end = text.index("\n", start)
-    while end > start and text[end - 1] in " \n":  # block values end where the next token begins
-        end -= 1
-    return start, end
+    block = isinstance(value, yaml.CollectionNode) and not value.flow_style
+    while True:  # block values end where the next token begins: after the comments on what follows
+        while end > start and text[end - 1] in " \n":
+            end -= 1
+        line = text.rfind("\n", 0, end) + 1
+        if not block or line <= start or not text[line:end].lstrip().startswith("#"):
+            return start, end
+        end = line
 
 
 def _insert(text: str, node: yaml.MappingNode, name: str, value: Any) -> str:

@@ -80,8 +80,7 @@ def refresh(root: Path | None, source: Source, *, today: date | None = None) -> 
         guilty = [p for p in accepted if any(_about(f, p) for f in made)]
         if not guilty:  # a rule that compares entries blames one that did not change
             guilty = [p for p in accepted if any(f.file == shown(p.path) for f in made)] or list(accepted)
-        refused += [Refused(p, tuple(sorted((f for f in made if _about(f, p) or not any(_about(f, q) for q in guilty)),
-                                            key=lambda f: f.message))) for p in guilty]  # fmt: skip
+        refused += [Refused(p, _because(p, made, guilty)) for p in guilty]
         accepted = [p for p in accepted if p not in guilty]
         texts = _applied(accepted)
     return Refresh(tuple(accepted), tuple(refused), survey.remarks, survey.asked, texts, _diff(texts))
@@ -90,6 +89,15 @@ def refresh(root: Path | None, source: Source, *, today: date | None = None) -> 
 def _new(findings: frozenset[Finding], before: set[tuple[str, str, str]]) -> tuple[Finding, ...]:
     """Those about an entry and rule that had none; a figure that was out of range may stay so."""
     return tuple(f for f in findings if (f.file, f.entry, f.rule) not in before)
+
+
+def _because(proposal: Proposal, made: tuple[Finding, ...], guilty: Sequence[Proposal]) -> tuple[Finding, ...]:
+    """The findings about `proposal`, and those of its file about nobody who changed (variants of its entry)."""
+    file = shown(proposal.path)
+    found = (
+        f for f in made if _about(f, proposal) or (f.file == file and not any(_about(f, other) for other in guilty))
+    )
+    return tuple(sorted(found, key=lambda f: f.message))
 
 
 def _about(finding: Finding, proposal: Proposal) -> bool:

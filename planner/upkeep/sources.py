@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from planner.errors import UnknownNameError, UsageError
+from planner.sources.index import fold
 from planner.upkeep.proposal import Survey
 from planner.upkeep.refresh import Source
 from planner.upkeep.shelf import Shelf
@@ -12,7 +13,7 @@ from planner.upkeep.shelf import Shelf
 KINDS = ("models", "accelerators", "prices")
 
 
-def choose(kind: str, names: tuple[str, ...], place: str | None, provider: str | None, checkpoints: bool) -> Source:
+def choose(kind: str, asked: tuple[str, ...], place: str | None, provider: str | None, checkpoints: bool) -> Source:
     """The source of `kind`, bound to what was asked. Raises UsageError when a price list is missing."""
     if kind not in KINDS:
         raise UnknownNameError("kind of fact", kind, KINDS)
@@ -20,6 +21,7 @@ def choose(kind: str, names: tuple[str, ...], place: str | None, provider: str |
         raise UsageError("prices need a list: --from FILE or --from https://…")
 
     def source(shelf: Shelf) -> Survey:
+        names = _ids(shelf, kind, asked)
         if kind == "models":
             from planner.upkeep.refresh_models import survey_models
 
@@ -39,3 +41,16 @@ def choose(kind: str, names: tuple[str, ...], place: str | None, provider: str |
         return found
 
     return source
+
+
+def _ids(shelf: Shelf, kind: str, asked: tuple[str, ...]) -> tuple[str, ...]:
+    """The entries that `asked` names by id or alias. Raises UnknownNameError for a name that nobody has."""
+    one = {"models": "model", "accelerators": "accelerator", "prices": "instance"}[kind]
+    known: dict[str, str] = {}
+    for entry in shelf.kind(one):
+        own = str(getattr(entry.record, "id", entry.id))
+        known |= {fold(name): own for name in (entry.id, own, *(entry.names or ()))}
+    for name in asked:
+        if fold(name) not in known:
+            raise UnknownNameError(one, name, known.values())
+    return tuple(known[fold(name)] for name in asked)

@@ -48,6 +48,7 @@ class Floor(Spec):
 
     slice: str
     median: float
+    p90: float
     held_out_median: float | None = None
 
 
@@ -139,8 +140,10 @@ class Report:
             if here is None:
                 told.append(f"{floor.slice}: no such rows any more")
                 continue
-            if here.fitted.median > floor.median:
-                told.append(f"{floor.slice}: median {here.fitted.median:.1%} is above {floor.median:.1%}")
+            for name in ("median", "p90"):
+                error, most = getattr(here.fitted, name), getattr(floor, name)
+                if error > most:
+                    told.append(f"{floor.slice}: {name} {error:.1%} is above {most:.1%}")
             worst = max((e.median for fold, e in here.held_out.items() if fold != UNFITTED), default=0.0)
             if floor.held_out_median is not None and worst > floor.held_out_median:
                 told.append(f"{floor.slice}: held-out median {worst:.1%} is above {floor.held_out_median:.1%}")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
     from planner.spec.quantization import QuantizationFormat
 
-STEP_TOKENS = 256
 MAX_OWN_PARAMETERS = 1_500_000_000
 """A checkpoint of the user's own is run up to this size; fp32 takes four bytes of each."""
 
@@ -63,7 +62,9 @@ class Bench:
         queue: int | None = None,
     ) -> Engine:  # fmt: skip
         """An engine over the whole model, prefix cache off so that nothing is shared by chance."""
-        limits = Limits(context or self.context_tokens, sequences or self.twin.max_num_seqs, STEP_TOKENS, queue)
+        limits = Limits(
+            context or self.context_tokens, sequences or self.twin.max_num_seqs, self.twin.step_tokens, queue
+        )
         return Engine(
             self.model, self.tokenizer or ByteTokenizer(self.twin.spec.vocab_size), limits, n_blocks=n_blocks,
             block_size=self.twin.block_size, prefix_caching=False,

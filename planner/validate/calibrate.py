@@ -23,7 +23,9 @@ Figures = Mapping[str, Any]
 def correction_of(plan: Plan, measured: Mapping[str, Any], date: str | None = None) -> LocalCorrection:
     """What the verdict `measured` (plain data) of the deployed `plan` says. Raises UsageError, CheckFailedError."""
     checks = _checks(measured)
-    load = checks.get("load")
+    load, reachable = checks.get("load"), checks.get("reachable", {})
+    if reachable.get("status") == "failed":
+        raise CheckFailedError(f"the endpoint cannot be reached, nothing is kept: {str(reachable.get('detail'))[:200]}")
     if load is None or load["status"] == "skipped":
         raise UsageError("the probe put no load on the endpoint; probe without --no-load")
     if load["status"] != "passed":

@@ -30,6 +30,8 @@ BATCH_METRICS: Final = {
     "ttft_ms_mean": "prefill", "prefill_s": "prefill", "prefill_tokens_per_s": "prefill", "itl_ms_mean": "decode",
     "decode_tokens_per_s": "decode", "decode_step_ms": "decode", "e2e_s": "end to end",
 }  # fmt: skip
+BAND_METRICS: Final = {"TTFT": "ttft", "prefill": "prefill"}
+"""The band that a metric counts in; all others in that of ITL."""
 MEANS: Final = frozenset({"TTFT", "TPOT", "throughput", "prefill", "decode", "end to end"})
 """What the bands are about; percentiles take the band of their mean."""
 
@@ -98,8 +100,8 @@ def score_speed(catalog: Catalog, rows: Iterable[SpeedRow], held_out: Iterable[H
             continue
         metric = (SPEED_METRICS if row.load == "closed_loop" else BATCH_METRICS)[row.metric]
         low, high, _ = band(
-            calibration, "ttft" if metric.startswith(("TTFT", "prefill")) else "itl",
-            FAMILIES.get(row.engine, row.engine), machine, replay.step(row).fit,
+            calibration, BAND_METRICS.get(metric.split()[0], "itl"), FAMILIES.get(row.engine, row.engine), d,
+            replay.step(row).fit,
         )  # fmt: skip
         limits = (1.0 / high, 1.0 / low) if row.metric.endswith("per_s") else (low, high)
         scored.append(Scored(

@@ -58,11 +58,26 @@ def smoke(plan: Plan, catalog: Catalog, checkpoint: Path | None = None) -> tuple
     if bench.sharded is not None:
         named.insert(3, ("tensor parallel", _tensor_parallel))
     twin = bench.twin
-    made = passed("twin", twin.summary, layers=twin.spec.n_layers, max_num_seqs=twin.max_num_seqs)
+    scaled = _limits(bench, plan)
+    told = (
+        f"{twin.summary}; {scaled['max_num_seqs']} of {scaled['planned_max_num_seqs']:,} sequences, a context of "
+        f"{scaled['context_tokens']} of {scaled['planned_context_tokens']:,} tokens"
+    )
+    made = passed("twin", told, layers=twin.spec.n_layers, **scaled)
     if bench.stored is None:
         del named[1]
     checks = [guarded(name, partial(check, bench)) for name, check in named]
     return (made, *checks, *_over_http(bench, plan), guarded("answer", _answer))
+
+
+def _limits(b: Bench, plan: Plan) -> dict[str, int]:
+    """The limits it is served with, beside the planned ones."""
+    planned, twin = plan.best.limits, b.twin
+    return {
+        "max_num_seqs": twin.max_num_seqs, "planned_max_num_seqs": planned.max_num_seqs,
+        "context_tokens": b.context_tokens, "planned_context_tokens": planned.max_model_len,
+        "step_tokens": twin.step_tokens,
+    }  # fmt: skip
 
 
 def _weights(b: Bench) -> Check:

@@ -32,6 +32,8 @@ HIDDEN, HEAD_DIM, VOCAB = 64, 16, 272
 CONTEXT_TOKENS = 512
 KV_HEADS, MLA_HEADS, EXPERTS = 2, 4, 8
 MAX_SEQUENCES = 16
+STEP_TOKENS = (128, 256, 1024)
+"""Tokens of one step: at least, where the plan does not say, and at most."""
 LAYERS_PER_KIND = 2
 MIN_WINDOW = 8
 TEXT_PART = {"gemma3": "gemma3_text"}
@@ -65,6 +67,7 @@ class Twin:
     block_size: int
     tensor_parallel: int
     notes: tuple[str, ...] = ()
+    step_tokens: int = STEP_TOKENS[1]
 
     @property
     def summary(self) -> str:
@@ -109,7 +112,16 @@ def make_twin(plan: Plan, form: QuantizationFormat | None = None) -> Twin:
     from_hf(config)
     tensor = 2 if plan.best.parallelism.tensor > 1 else 1
     sequences = min(limits.max_num_seqs, MAX_SEQUENCES)
-    return Twin(spec, config, sequences, limits.block_size or 16, tensor, tuple(notes))
+    return Twin(spec, config, sequences, limits.block_size or 16, tensor, tuple(notes), _step_tokens(plan))
+
+
+def _step_tokens(plan: Plan) -> int:
+    """The plan's tokens of a step in proportion to the context, as the twin's context is to the plan's."""
+    least, usual, most = STEP_TOKENS
+    limits = plan.best.limits
+    if limits.max_num_batched_tokens is None:
+        return usual
+    return min(most, max(least, round(limits.max_num_batched_tokens / limits.max_model_len * CONTEXT_TOKENS)))
 
 
 def _rope(model: ModelSpec) -> RopeScaling | None:
@@ -192,7 +204,7 @@ def _mixer(model: ModelSpec, mixer: Mixer, planned_context: int, scale: Scale) -
                 "v_head_dim": None, "window_tokens": window,
             }
         )  # fmt: skip
-    if isinstance(mixer, Mla):
+    if isinstance(mixer, Mla) and not mixer.output_groups:
         q_rank = None if mixer.q_lora_rank is None else _width(model, mixer.q_lora_rank, scale)
         return mixer.model_copy(
             update={

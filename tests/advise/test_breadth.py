@@ -141,12 +141,44 @@ def test_each_cpu_serves_a_small_model(c: Cpu) -> None:
     look(rec, CATALOG.model("llama3.2-3b"), resolve_machine(CATALOG, f"cpu:{c.id}", "64GiB"), 1)
 
 
+def alike(i: Instance) -> tuple[object, ...]:
+    """What tells machines apart: providers rent the same devices."""
+    memory = i.ram_bytes if i.cpu else None
+    return (i.accelerator or i.cpu, i.accelerator_count, i.accelerator_share, i.cores, memory)
+
+
+PLANNABLE = tuple(
+    i for i in CATALOG.instances() if i.cpu or (i.accelerator and CATALOG.accelerator(i.accelerator).plannable)
+)
+DISTINCT = tuple({alike(i): i for i in reversed(PLANNABLE)}.values())
+
+
+def test_as_many_instances_as_we_say_can_be_planned_for() -> None:
+    assert len(PLANNABLE) >= 380
+    assert len({i.provider for i in PLANNABLE}) >= 12
+    assert sum(i.cpu is not None for i in PLANNABLE) >= 90
+
+
+@pytest.mark.parametrize("i", DISTINCT, ids=lambda i: f"{i.provider}-{i.id}")
+def test_each_kind_of_instance_serves_a_model_of_its_size(i: Instance) -> None:
+    on = machine(f"{i.provider}:{i.id}")
+    users = USERS if on.accelerator else 1
+    memory = gpu_share_bytes(on.accelerator) * on.count if on.accelerator else (on.ram_bytes or 0) / 8
+    name = fitting_model(memory)
+    rec = planner.recommend(
+        model=name, gpus=on.label, concurrency=users, input_tokens=INPUT, output_tokens=OUTPUT, objective="latency"
+    )
+    look(rec, CATALOG.model(name), on, users)
+    assert rec.best.hardware.accelerator == i.accelerator
+    assert rec.best.cost is not None and rec.best.cost.usd_per_hour == i.usd_per_hour
+
+
 @pytest.mark.parametrize("i", CATALOG.instances(), ids=lambda i: f"{i.provider}-{i.id}")
 def test_each_instance_is_a_machine_with_its_price_or_says_why_not(i: Instance) -> None:
-    whole = i.accelerator is not None and i.accelerator_count > 0
-    if not whole or not CATALOG.accelerator(i.accelerator or "").plannable:
-        with pytest.raises(UsageError, match="cannot be planned for"):
+    if i not in PLANNABLE:
+        with pytest.raises(UsageError, match=r"cannot be planned for: .{20,}") as refused:
             machine(f"{i.provider}:{i.id}")
+        assert "not named" not in str(refused.value), "a reason names the device"
         return
     found = machine(f"{i.provider}:{i.id}")
-    assert (found.count, found.usd_per_hour) == (i.accelerator_count, i.usd_per_hour)
+    assert (found.count, found.usd_per_hour) == (i.accelerator_count or 1, i.usd_per_hour)

@@ -184,3 +184,25 @@ def test_a_release_whose_options_are_not_known_is_refused() -> None:
         Features(tool_calling=True), old, catalog.model("qwen3-8b"), resolve_machine(catalog, "1xH100", None)
     )
     assert isinstance(found, str) and "no option list" in found
+
+
+@pytest.mark.parametrize(("gpus", "keeps"), [("1xH100", True), ("1xMI300X", False), ("1xGaudi3", False)])
+def test_prefixes_are_kept_only_where_the_servers_attention_can(gpus: str, keeps: bool) -> None:
+    """TGI stops at its start when told to keep prefixes with paged attention, which its images for these have."""
+
+    def asked() -> planner.Recommendation:
+        return planner.recommend("llama3.1-8b", gpus, engine="tgi", features={"prefix_caching": True})
+
+    if keeps:
+        assert asked().plan.best.features is not None
+    else:
+        with pytest.raises(InfeasibleError, match="keeps no prefixes on"):
+            asked()
+
+
+def test_why_ollama_drafts_nothing_here_is_what_it_could_do() -> None:
+    release = next(r for r in load().releases() if r.engine == "ollama")
+    reason = resolve_features(
+        Features(speculative="ngram"), release, load().model("Qwen/Qwen3-8B"), resolve_machine(load(), "1xRTX-4090")
+    )
+    assert isinstance(reason, str) and "draft_num_predict" in reason

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 
 def planner(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -95,6 +96,30 @@ def test_a_malformed_request_file_is_one_line(text: str, tmp_path: Path) -> None
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
+BAD_PLANS = {
+    "not yaml": "best: [1",
+    "no plan": "foo: 1\n",
+    "empty": "",
+    "later": "schema_version: 99\n",
+    "missing": None,
+}
+AT = ("--url", "http://127.0.0.1:9")
+PLAN_VERBS: list[list[str]] = [["generate"], ["explain"], ["simulate"], ["calibrate", *AT], ["probe", *AT, "--plan"]]
+
+
+@pytest.mark.parametrize(
+    ("verb", "text"),
+    [(["validate"], text) for text in BAD_PLANS.values()] + [(verb, "best: [1") for verb in PLAN_VERBS],
+)
+def test_a_bad_plan_file_is_one_line_and_exit_2(verb: list[str], text: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    done = planner(*verb, str(path))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.strip().splitlines()) == 1 and "plan.yaml" in done.stderr, done.stderr
+
+
 def test_a_request_file_and_flags_give_the_same_plan(tmp_path: Path) -> None:
     path = tmp_path / "request.yaml"
     path.write_text("model: llama3-8b\ngpus: 1xH100\nconcurrency: 8\n", encoding="utf-8")
@@ -123,6 +148,8 @@ def test_an_infeasible_request_exits_1_with_a_ladder_and_writes_nothing(tmp_path
     assert answer["remedies"]
     assert all(r["command"].startswith("planner recommend ") for r in answer["remedies"])
     assert not out.exists()
+    as_yaml = planner("recommend", "-m", "llama3-70b", "--gpus", "1xT4", "-o", "yaml")
+    assert (as_yaml.returncode, yaml.safe_load(as_yaml.stdout)) == (1, answer)
 
 
 def test_an_unwritable_folder_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
@@ -194,3 +221,67 @@ def test_the_plan_lists_exactly_the_files_that_are_written(gpus: str, tmp_path: 
     assert done.returncode == 0, done.stderr
     written = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file() and not p.name.startswith(".")}
     assert set(json.loads(done.stdout)["artifacts"]) == written
+
+
+NUMBERS = {
+    "infinite": (["--ttft", "inf"], "--ttft: must be a finite number, not inf"),
+    "zero": (["--concurrency", "0"], "--concurrency: must be at least 1, not 0"),
+    "too many": (["--isl", "99999999999"], "--isl: must be at most 16777216"),
+    "misspelt requirement": (["--require", "grammer"], "nearest: grammar"),
+    "misspelt policy": (["--policy", "maintain"], "nearest: maintained"),
+    "version of the future": (["--engine", "vllm", "--engine-version", "9.9.9"], "catalogued: 0.33.0, 0.26.0"),
+    "version of no engine": (["--engine-version", "0.33.0"], "--engine-version needs --engine"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "says"), NUMBERS.values(), ids=NUMBERS.keys())
+def test_a_value_out_of_range_is_told_its_limit_in_plain_words(arguments: list[str], says: str) -> None:
+    done = planner("recommend", "-m", "llama3-8b", "--gpus", "1xA100", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_version_between_catalogued_lines_is_said_to_be_planned_as_another() -> None:
+    done = planner("recommend", "-m", "llama3-8b", "--gpus", "1xA100", "--engine", "vllm", "--engine-version", "0.12.0",
+                   "-o", "json")  # fmt: skip
+    plan = json.loads(done.stdout)
+    version = plan["best"]["engine"]["version"]
+    assert version != "0.12.0"
+    assert f"vllm 0.12.0 is not catalogued; planned as {version}, image and flags included" in plan["assumptions"]
+    same = planner("recommend", "-m", "llama3-8b", "--gpus", "1xA100", "--engine", "vllm", "--engine-version", "0.26.1",
+                   "-o", "json")  # fmt: skip
+    assert not [line for line in json.loads(same.stdout)["assumptions"] if "not catalogued" in line]
+
+
+def test_lists_are_numbers_for_programs_and_rows_for_people() -> None:
+    models = json.loads(planner("models", "list", "llama3.3", "-o", "json").stdout)
+    assert models[0]["parameters"] > 70e9 and "llama3.3" in models[0]["aliases"]
+    cards = json.loads(planner("hardware", "list", "h100", "-o", "json").stdout)
+    assert all(card["memory_bytes"] > 70e9 and card["plannable"] for card in cards)
+    refused = json.loads(planner("hardware", "list", "tpu", "-o", "json").stdout)
+    assert all(not card["plannable"] and card["refused_because"] for card in refused)
+    shown = planner("hardware", "list", "h100").stdout
+    assert "memory GiB" in shown and "refused because" not in shown
+
+
+def test_a_list_of_nothing_says_so() -> None:
+    done = planner("models", "list", "no-such-model")
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "'no-such-model'" in done.stderr
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {}], ids=["NO_COLOR", "dumb", "pipe"])
+def test_a_pipe_gets_no_escape_sequences(variables: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    done = planner("recommend", "-m", "llama3-8b", "--gpus", "1xH100")
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_calibrating_on_an_endpoint_that_is_not_there_says_that(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert planner("recommend", "-m", "llama3-8b", "--gpus", "1xH100", "--save-dir", str(out)).returncode == 0
+    done = planner("calibrate", str(out), "--url", "http://127.0.0.1:9")
+    assert done.returncode == 1
+    assert "cannot be reached, nothing is kept" in done.stderr

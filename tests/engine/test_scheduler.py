@@ -112,7 +112,7 @@ def test_the_queue_is_bounded_beyond_the_free_seats() -> None:
     scheduler = Scheduler(Limits(16, 2, 8, queue=1), BlockPool(8, 4))
     for i in range(3):
         scheduler.add(sequence(i, [1]))
-    with pytest.raises(QueueFullError, match="bounded at 1"):
+    with pytest.raises(QueueFullError, match="at most 2 running and 1 waiting"):
         scheduler.add(sequence(3, [1]))
 
 

@@ -199,6 +199,8 @@ def test_past_the_queue_bound_is_a_503_with_retry_after(serve: Callable[..., Api
     assert {status for status, _, _ in answers} == {200, 503}
     refused = [headers for status, headers, _ in answers if status == 503]
     assert all(headers["Retry-After"] == "1" for headers in refused)
+    told = {json.loads(data)["error"]["message"] for status, _, data in answers if status == 503}
+    assert told == {"the server is full (at most 1 running and 1 waiting); try again later"}
     assert settled(server)
 
 
@@ -257,12 +259,42 @@ def test_slow_and_greedy_clients_are_dropped(serve: Callable[..., ApiServer]) ->
     assert call(server, "GET", "/health")[0] == 200
 
 
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"garbage\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\r\n", 400),  # TLS to a port that speaks none
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"BREW / HTTP/1.1\r\n\r\n", 501),
+        (b"GET /" + b"x" * 8000 + b" HTTP/1.1\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 300 + b"\r\n", 431),
+        (b"POST /v1/completions HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 4\r\n\r\n{}{}", 411),
+    ],
+    ids=["garbage", "tls", "http2", "method", "long line", "many headers", "two lengths"],
+)
+def test_what_is_no_request_gets_the_error_object_too(
+    sent: bytes, status: int, serve: Callable[..., ApiServer]
+) -> None:
+    with raw(serve()) as client:
+        client.sendall(sent)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        assert answer.status == status and answer.getheader("Content-Type") == "application/json"
+        assert json.loads(answer.read())["error"].keys() == {"message", "type", "param", "code"}
+
+
+def test_a_client_that_sends_too_much_reads_why(serve: Callable[..., ApiServer]) -> None:
+    status, _, data = call(serve(), "POST", "/v1/completions", b"x" * (8 << 20))
+    assert status == 413 and "the limit is 20000" in json.loads(data)["error"]["message"]
+
+
 def test_connections_are_bounded(serve: Callable[..., ApiServer]) -> None:
     server = serve(HttpLimits(connections=2, idle_s=5))
     held = [raw(server) for _ in range(2)]
     time.sleep(0.2)
     with raw(server) as client:
-        assert b" 503 " in client.recv(200)
+        answer = client.recv(1000)
+        assert b" 503 " in answer and b'"message": "too many connections"' in answer
     for client in held:
         client.close()
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.smoke_model.export import GROUP, answers, awq, gguf
+from benchmarks.smoke_model.export import GROUP, answers, awq, gguf, tokenizer
 from benchmarks.smoke_model.text import facts
+from planner.engine.byte_vocabulary import byte_document
 from planner.engine.load import load
 from planner.engine.model import Model
 from planner.engine.smoke_model import FOLDER, golden_answers
@@ -51,9 +54,28 @@ def test_the_shipped_exports_answer(name: str) -> None:
 
 def test_the_shipped_exports_are_those_of_the_shipped_model(tmp_path: Path) -> None:
     awq(tmp_path / "awq")
-    for name in ("config.json", "chat_template.jinja", "model.safetensors"):
+    tokenizer(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / name).read_bytes() == (FOLDER / name).read_bytes()
+    for name in ("config.json", "chat_template.jinja", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "awq" / name).read_bytes() == (FOLDER / "awq" / name).read_bytes()
     assert gguf(tmp_path / "q8.gguf", "Q8_0").read_bytes() == (FOLDER / "smoke-Q8_0.gguf").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["", "awq", "smoke-Q8_0.gguf"])
+def test_its_bytes_are_read_without_the_tokenizers_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert load(FOLDER / name).tokenizer.encode("hé", special=False) == list("hé".encode())
+
+
+def test_a_vocabulary_of_bytes_with_a_merge_is_not_read_as_bytes(tmp_path: Path) -> None:
+    for file in FOLDER.glob("*.*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    document = byte_document()
+    document["model"] |= {"vocab": document["model"]["vocab"] | {"he": 258}, "merges": [["h", "e"]]}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(document), encoding="utf-8")
+    pytest.importorskip("tokenizers", reason="the optional package reads real vocabularies")
+    assert load(tmp_path).tokenizer.encode("he", special=False) == [258]
 
 
 def test_awq_is_near_the_fp16_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,25 @@ def test_templates_render_with_special_tokens() -> None:
 def test_templates_that_fail_or_reach_out_are_request_errors(source: str) -> None:
     with pytest.raises(RequestError, match="chat template refuses"):
         ChatTemplate(source).render(MESSAGES)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+     "{% for i in range(9999) %}{{ messages[0].content * 99999 }}{% endfor %}", "{{ 'x' * 10 ** 12 }}",
+     "{{ 10 ** 12 * ['x'] }}", "{{ 10 ** 99999 }}"],
+)  # fmt: skip
+def test_templates_that_grow_without_end_are_refused_at_once(source: str) -> None:
+    began = time.monotonic()
+    with pytest.raises(RequestError, match=r"refuses these messages|is over"):
+        ChatTemplate(source).render(MESSAGES)
+    assert time.monotonic() - began < 5
+
+
+def test_templates_may_count_and_repeat() -> None:
+    source = "{% for i in range(1, 3) %}{{ '=' * i }}{{ i * 2 }}{{ 2 ** i }}{% endfor %}"
+    assert ChatTemplate(source).render(MESSAGES) == "=22==44"
 
 
 def test_a_broken_template_is_named() -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+
 import pytest
 
 from planner.engine.load import load
@@ -24,11 +25,21 @@ def test_logits_are_those_of_transformers() -> None:
 def test_greedy_text_is_that_of_transformers() -> None:
     torch = pytest.importorskip("torch", reason="the oracle needs torch")
     transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
-    ours = load(FOLDER)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
     model = transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
     for question, golden in list(GOLDEN.items())[:6]:
-        tokens = ours.tokenizer.encode(ours.template.render([{"role": "user", "content": question}]))
+        messages = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+        given = tokenizer(text, return_tensors="pt").input_ids
         with torch.no_grad():
-            out = model.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=160, pad_token_id=0)
-        told = [int(t) for t in np.asarray(out[0])[len(tokens) :] if int(t) < 256]
-        assert bytes(told).decode() == golden
+            out = model.generate(given, do_sample=False, max_new_tokens=160, pad_token_id=0)
+        assert tokenizer.decode(out[0][given.shape[1] :], skip_special_tokens=True) == golden
+
+
+@pytest.mark.parametrize("folder", [FOLDER, FOLDER / "awq"])
+def test_the_tokenizer_is_ours_in_transformers(folder: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="the oracle needs transformers")
+    theirs, ours = transformers.AutoTokenizer.from_pretrained(folder), load(folder).tokenizer
+    for text in ("Hello!", "user: é € 😀\n\tassistant: ", "", "".join(map(chr, range(256)))):
+        assert theirs(text)["input_ids"] == ours.encode(text)
+        assert theirs.decode(ours.encode(text, special=False)) == text

@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from planner.spec.base import Provenance
-from planner.spec.engine import Defaults, EngineRelease, Image, Lifecycle
+from planner.spec.engine import Defaults, EngineRelease, Image, Lifecycle, Startup
 from planner.spec.hardware import Accelerator, Machine
 from planner.spec.model import Attention, Checkpoint, DenseFfn, LayerGroup, ModelSpec
 from planner.spec.plan import (
@@ -245,12 +245,15 @@ def build_machine(platform: str, count: int, **changes: Any) -> Machine:
         return Machine(label="cpu", accelerator=None, count=0, devices_per_node=0, **changes)
     device = Accelerator(
         platform=platform,
-        device_class="apple" if platform == "metal" else "datacenter",
         memory_bytes=80 * 10**9,
         mem_bandwidth_bytes_per_s=2.039e12,
         bf16_flops_per_s=3.12e14,
         provenance=SOURCE,
-        **({"usable_memory_bytes": 80 * GIB} | DEVICES[platform] | changes.pop("device", {})),
+        **(
+            {"usable_memory_bytes": 80 * GIB, "device_class": "apple" if platform == "metal" else "datacenter"}
+            | DEVICES[platform]
+            | changes.pop("device", {})
+        ),
     )
     per_node = changes.pop("devices_per_node", max(count, 1))
     return Machine(
@@ -269,6 +272,7 @@ def build_plan(
     choice: dict[str, Any] | None = None,
     machine: dict[str, Any] | None = None,
     image: dict[str, Any] | None = None,
+    release: dict[str, Any] | None = None,
     request: dict[str, Any] | None = None,
     spec: dict[str, Any] | None = None,
     parallelism: dict[str, Any] | None = None,
@@ -281,17 +285,17 @@ def build_plan(
     parallel = Parallelism(**({"tensor": tensor, "replicas": replicas} | (parallelism or {})))
     count = 0 if platform == "cpu" else parallel.devices_per_replica * parallel.replicas
     resolved_machine = build_machine(platform, count, **(machine or {}))
-    release = build_release(engine, platform)
+    built = build_release(engine, platform).model_copy(update=release or {})
     if image:
-        changed = (release.images[0].model_copy(update=image),)
-        release = release.model_copy(update={"images": changed})
+        changed = (built.images[0].model_copy(update=image),)
+        built = built.model_copy(update={"images": changed})
     gguf = engine in ("ollama", "llamacpp")
     engine_choice = EngineChoice(
         **(
             {
                 "name": engine,
-                "version": release.version,
-                "image": release.images[0].reference if release.images else None,
+                "version": built.version,
+                "image": built.images[0].reference if built.images else None,
                 "platform": platform,
             }
             | (choice or {})
@@ -396,13 +400,28 @@ def build_plan(
         "resolved": Resolved(
             model=build_model(**(spec or {})),
             machine=resolved_machine,
-            engine=release,
+            engine=built,
             model_sha256="a" * 64,
             machine_sha256="b" * 64,
             engine_sha256="c" * 64,
         ),
     }
     return Plan(**(fields | changes))
+
+
+@pytest.fixture(scope="session")
+def draining() -> Startup:
+    """Of a release that is told how long running requests may take when it is stopped."""
+    return Startup(
+        engine_start_s=1,
+        storage_read_bytes_per_s=1e9,
+        download_bytes_per_s=1e8,
+        host_base_bytes=1,
+        host_bytes_per_device=1,
+        drain_s=30,
+        drain_flag="--shutdown-timeout",
+        provenance=SOURCE,
+    )
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -538,5 +557,24 @@ def objects_of() -> Callable[[str], dict[str, dict[str, Any]]]:
             _strictly(document)
             assert "namespace" not in document["metadata"]
         return {document["kind"]: document for document in documents}
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def variables_of() -> Callable[[str], dict[str, str]]:
+    """`variables_of(text)`: what the first container of a file's first pod finds in its environment.
+
+    Its ConfigMap's values as they are, then its own, in which Kubernetes reads `$$` as one dollar.
+    """
+
+    def read(text: str) -> dict[str, str]:
+        documents = [document for document in yaml.safe_load_all(text) if document]
+        maps = {d["metadata"]["name"]: d["data"] for d in documents if d["kind"] == "ConfigMap"}
+        server = next(pod for document in documents for pod in custom.pods(document))["containers"][0]
+        found: dict[str, str] = {}
+        for source in server.get("envFrom", ()):
+            found |= maps[source["configMapRef"]["name"]]
+        return found | {e["name"]: e["value"].replace("$$", "$") for e in server.get("env", ()) if "value" in e}
 
     return read

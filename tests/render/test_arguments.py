@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+import planner
 from planner.render.arguments import llamacpp, ollama, tgi, vllm
 from planner.render.launch import plan_launch
 from planner.sources.flags import check_flags
 from planner.spec.base import Provenance
 from planner.spec.hardware import Cpu
 from planner.spec.plan import Plan
-from planner.units import GIB
 
 
 def values(words: tuple[str, ...]) -> dict[str, str]:
@@ -74,6 +74,13 @@ def test_online_quantization_is_named_and_a_quantized_checkpoint_is_not(make_pla
     assert not any(w.startswith("--quantization") for w in vllm.arguments(checkpoint.best, checkpoint.resolved))
 
 
+def test_vllm_lets_running_requests_finish_when_it_is_stopped() -> None:
+    """Its default drops them at once; the time is within what Docker and Kubernetes wait before they kill."""
+    plan = planner.recommend(model="llama3-8b", gpus="1xH100", engine="vllm").plan
+    (word,) = [w for w in plan_launch(plan).args if w.startswith("--shutdown-timeout=")]
+    assert 0 < int(word.partition("=")[2]) < plan.best.limits.termination_grace_seconds
+
+
 @pytest.mark.parametrize("engine", ["vllm", "tgi"])
 def test_turing_gets_float16_because_it_has_no_bfloat16(make_plan: Any, engine: str) -> None:
     plan = make_plan(engine, "cuda", machine={"device": {"compute_capability": "7.5"}})
@@ -121,9 +128,28 @@ def test_vllm_kv_cache_dtype(make_plan: Any, dtype: str, word: str | None) -> No
 
 def test_the_cpu_pool_is_an_amount_and_not_a_share(make_plan: Any) -> None:
     plan = make_plan("vllm", "cpu")
-    assert not any("gpu-memory" in word for word in vllm.arguments(plan.best, plan.resolved))
-    pool_gib = plan.best.memory.bytes_of("kv_cache") // GIB
-    assert vllm.environment(plan.best, plan.resolved) == {"VLLM_CPU_KVCACHE_SPACE": str(pool_gib)}
+    words = vllm.arguments(plan.best, plan.resolved)
+    assert not any("gpu-memory" in word for word in words)
+    assert f"--kv-cache-memory-bytes={plan.best.memory.bytes_of('kv_cache')}" in words
+    assert vllm.environment(plan.best, plan.resolved) == {}
+
+
+def test_gaudis_tgi_is_told_the_largest_batch_without_which_it_does_not_start(make_plan: Any) -> None:
+    for platform in ("cuda", "rocm", "gaudi"):
+        plan = make_plan("tgi", platform)
+        assert ("--max-batch-size=64" in tgi.arguments(plan.best, plan.resolved)) is (platform == "gaudi")
+
+
+def test_gaudis_graphs_get_the_share_that_the_ledger_keeps_for_them() -> None:
+    plan = planner.recommend(model="qwen3.5-9b", gpus="1xGaudi3", engine="vllm").plan
+    launch = plan_launch(plan)
+    share = plan.best.memory.bytes_of("cuda_graphs") / (
+        plan.best.memory.bytes_of("cuda_graphs") + plan.best.memory.bytes_of("kv_cache")
+    )
+    assert float(launch.environment["VLLM_GRAPH_RESERVED_MEM"]) == pytest.approx(share, abs=0.01)
+    assert launch.environment["ENABLE_EXPERIMENTAL_FLAGS"] == "true"  # Qwen3.5's hybrid layers
+    cache = {volume.name: volume.path for volume in launch.volumes}["compile-cache"]
+    assert launch.environment["PT_HPU_RECIPE_CACHE_CONFIG"].startswith(f"{cache},false,")
 
 
 def test_an_image_with_its_own_wrapper_gets_the_launcher(make_plan: Any) -> None:

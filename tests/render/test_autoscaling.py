@@ -111,8 +111,19 @@ def test_only_the_servers_port_is_open_and_weights_can_be_fetched(any_plan: Plan
     found = objects_of(files["k8s.yaml"])
     policy = found["NetworkPolicy"]["spec"]
     assert policy["podSelector"]["matchLabels"] == found["Deployment"]["spec"]["selector"]["matchLabels"]
-    assert [port["port"] for rule in policy["ingress"] for port in rule["ports"]] == ["http"]
+    (rule,) = policy["ingress"]
+    assert [port["port"] for port in rule["ports"]] == ["http"]
+    caller = {"matchLabels": {"llm-client": "true"}}
+    assert rule["from"] == [{"podSelector": caller}, {"namespaceSelector": caller}]
     assert {port["port"] for rule in policy["egress"] for port in rule["ports"]} == {53, 443}
+
+
+@pytest.mark.parametrize("target", ["hpa", "keda"])
+def test_what_scales_on_metrics_lets_prometheus_read_them(make_plan: Any, objects_of: Any, target: str) -> None:
+    files = render(make_plan(), [target])
+    (rule,) = objects_of(files["k8s.yaml"])["NetworkPolicy"]["spec"]["ingress"]
+    namespace = rule["from"][-1]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
+    assert target == "hpa" or f".{namespace}.svc:" in files["keda.yaml"]
 
 
 @settings(max_examples=20, deadline=None)

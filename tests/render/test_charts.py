@@ -60,6 +60,36 @@ def test_every_planned_word_is_said_once_by_the_stack(make_plan: Any) -> None:
     assert model["requestGPU"] == 4 and model["requestGPUType"] == "nvidia.com/gpu"
 
 
+def test_the_stacks_pods_are_confined_and_have_time_to_answer(make_plan: Any, draining: Any) -> None:
+    plan = make_plan("vllm", "cuda", image={"user": 2000}, release={"startup": draining})
+    engine = values("production-stack", plan)["servingEngineSpec"]
+    assert engine["securityContext"]["runAsUser"] == 2000
+    assert engine["containerSecurityContext"] == {
+        "runAsNonRoot": True,
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert all(engine[f"{kind}Probe"]["timeoutSeconds"] >= 5 for kind in ("startup", "readiness", "liveness"))
+    (model,) = engine["modelSpec"]
+    (word,) = [w for w in model["vllmConfig"]["extraArgs"] if w.startswith("--shutdown-timeout=")]
+    assert int(word.partition("=")[2]) < 30  # the chart leaves Kubernetes' own grace period
+    assert model["pdb"] == {"enabled": True, "maxUnavailable": 1}
+    rocm = values("production-stack", make_plan("vllm", "rocm"))["servingEngineSpec"]
+    assert rocm["containerSecurityContext"]["capabilities"]["add"] == ["SYS_PTRACE"]
+    assert rocm["securityContext"]["seccompProfile"] == {"type": "Unconfined"}
+
+
+def test_llm_ds_pods_are_told_apart_confined_and_drained(make_plan: Any) -> None:
+    read = values("llm-d", make_plan("vllm", "cuda", image={"user": 2000}))
+    assert read["modelArtifacts"]["labels"]["llm-d.ai/model"] == "llm-llama3-1-8b"
+    decode = read["decode"]
+    (server,) = decode["containers"]
+    assert decode["extraConfig"]["securityContext"]["runAsUser"] == 2000
+    assert server["extraConfig"]["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    wait = int(server["extraConfig"]["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert decode["terminationGracePeriodSeconds"] == 60 + wait and "livenessProbe" in server
+
+
 def test_llm_d_starts_exactly_the_planned_words(make_plan: Any) -> None:
     plan = make_plan(replicas=2)
     decode = values("llm-d", plan)["decode"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -95,6 +96,21 @@ def test_an_open_model_gets_no_token_and_an_unknown_one_may(
     assert ("HF_TOKEN" in options(words, "--env")) is passed
 
 
+def test_a_gguf_files_tokenizer_is_the_original_models_and_may_be_gated(make_plan: Any) -> None:
+    gguf = {"checkpoint": "b/Llama-GGUF", "gated": False}
+    for gated, need in ((True, "required"), (None, "optional"), (False, "none")):
+        plan = make_plan("vllm", "cuda", model=gguf, quantization="gguf:Q4_K_M", spec={"gated": gated})
+        assert plan_launch(plan).token == need
+    assert plan_launch(make_plan("llamacpp", "cuda", model=gguf, spec={"gated": True})).token == "none"
+
+
+def test_two_engines_serve_a_model_side_by_side(make_plan: Any) -> None:
+    scripts = [render(make_plan(engine, "cuda"))["docker-run.sh"] for engine in ("vllm", "ollama")]
+    names = [re.search(r"NAME:-([^}]+)}", script)[1] for script in scripts]  # type: ignore[index]
+    assert len(set(names)) == 2
+    assert not any(f"source={names[0]}" in line for line in scripts[1].splitlines())
+
+
 def test_rocm_gets_its_devices(make_plan: Any, recorder: Any, tmp_path: Path) -> None:
     (words,) = start(recorder, make_plan("vllm", "rocm"), tmp_path / "out", HF_TOKEN="x")
     assert options(words, "--device") == ["/dev/kfd", "/dev/dri"]
@@ -117,7 +133,7 @@ def test_gaudi_gets_its_runtime_and_demands_a_digest(make_plan: Any, recorder: A
 
 def test_a_cpu_gets_no_gpu(make_plan: Any, recorder: Any, tmp_path: Path) -> None:
     (words,) = start(recorder, make_plan("vllm", "cpu"), tmp_path / "out", HF_TOKEN="x")
-    assert "--gpus" not in words and "VLLM_CPU_KVCACHE_SPACE=40" in options(words, "--env")
+    assert "--gpus" not in words and f"--kv-cache-memory-bytes={40 << 30}" in words
 
 
 def test_replicas_get_their_own_devices_and_ports(make_plan: Any, recorder: Any, tmp_path: Path) -> None:

@@ -43,7 +43,12 @@ TARGETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     ),
     "targets-ollama": ({"engine": "ollama", "platform": "cuda"}, ("systemd", "llama-server", "ollama-helm", "windows")),
     "targets-plugin": (
-        {"engine": "vllm", "platform": "cuda", "choice": {"plugin": "vllm-bnb-plugin"}},
+        {
+            "engine": "vllm",
+            "platform": "cuda",
+            "choice": {"plugin": "vllm-bnb-plugin"},
+            "machine": {"device": {"device_class": "workstation"}},
+        },
         ("image", "windows"),
     ),
     "targets-made": (

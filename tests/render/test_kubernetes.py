@@ -152,6 +152,32 @@ def test_an_open_model_needs_no_secret(make_plan: Any) -> None:
     assert "HF_TOKEN" not in str(objects(make_plan("vllm", "cuda", model={"gated": False})))
 
 
+def test_the_servers_variables_are_a_config_map(any_plan: Plan, variables_of: Any) -> None:
+    """They arrive as they are: Kubernetes expands `$(NAME)` in none of them, and a change makes new pods."""
+    text = render(any_plan).get("k8s.yaml")
+    if text is None:
+        return
+    launch, found = plan_launch(any_plan), variables_of(text)
+    assert found == {**found, **launch.environment}
+    if launch.engine == "vllm":
+        mounts = pod(any_plan)["containers"][0]["volumeMounts"]
+        assert found["HF_HOME"] in {mount["mountPath"] for mount in mounts if mount.get("subPath") == "weights"}
+
+
+def test_a_changed_variable_makes_new_pods(make_plan: Any) -> None:
+    def checksum(**parts: Any) -> str:
+        annotations = objects(make_plan(**parts))["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+        return str(annotations["checksum/config"])
+
+    assert checksum() == checksum() != checksum(image={"environment": {"X": "1"}})
+
+
+def test_the_pod_goes_ahead_of_batch_work(make_plan: Any) -> None:
+    found = objects(make_plan("vllm", "cuda"))
+    assert pod(make_plan("vllm", "cuda"))["priorityClassName"] == found["PriorityClass"]["metadata"]["name"]
+    assert found["PriorityClass"]["preemptionPolicy"] == "Never"
+
+
 def test_pods_are_confined(make_plan: Any) -> None:
     spec = pod(make_plan("vllm", "cuda", image={"user": 2000}))
     assert spec["automountServiceAccountToken"] is False
@@ -184,7 +210,7 @@ def test_the_service_finds_the_pods(any_plan: Plan) -> None:
     assert port["containerPort"] == found["Service"]["spec"]["ports"][0]["port"] == plan_launch(any_plan).port
 
 
-def test_ollama_is_ready_once_its_model_is_loaded(make_plan: Any, bash: str) -> None:
+def test_ollama_is_ready_once_its_model_is_loaded(make_plan: Any, bash: str, variables_of: Any) -> None:
     import subprocess
 
     plan = make_plan("ollama", "cuda")
@@ -194,7 +220,7 @@ def test_ollama_is_ready_once_its_model_is_loaded(make_plan: Any, bash: str) -> 
     assert server["startupProbe"]["exec"]["command"] == ["test", "-f", "/tmp/model-ready"]
     assert found["ConfigMap"]["data"]["Modelfile"] == render(plan)["Modelfile"]
     subprocess.run([bash, "-n"], input=found["ConfigMap"]["data"]["start.sh"], text=True, check=True)
-    names = {entry["name"]: entry.get("value") for entry in server["env"]}
+    names = variables_of(render(plan)["k8s.yaml"])
     assert names["MODEL"] == "llama3.1-8b" and names["OLLAMA_NUM_PARALLEL"] == "4"
 
 

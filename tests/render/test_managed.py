@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from planner.spec.plan import Plan
 NASTY = st.text(alphabet="'\"\\`$(){}[]<>|&;#!*?~%:, \n/.ab1é", min_size=1, max_size=30).filter(
     lambda text: bool(text.strip()) and not text.startswith("-")
 )
-NIM_IMAGE = "nvcr.io/nim/nvidia/llm-nim:2.1.5"
+NIM_IMAGE = "nvcr.io/nim/nvidia/vllm-model-free-nim:2.1.5"
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +79,26 @@ def test_nothing_is_said_twice_to_nim(nim_plan: Any) -> None:
     assert not any(word.startswith(("--max-model-len", "--tensor", "--served")) for word in words)
 
 
-@pytest.mark.parametrize("two_nodes", [False, True])
-def test_the_operator_caches_and_serves(nim_plan: Any, objects_of: Any, two_nodes: bool) -> None:
-    parts = {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}} if two_nodes else {}
-    found = objects_of(render(nim_plan(**parts), ["nim-operator"])["nim-operator.yaml"])
+TWO_NODES = {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}}
+
+
+def test_the_operator_caches_and_serves(nim_plan: Any, objects_of: Any) -> None:
+    found = objects_of(render(nim_plan(), ["nim-operator"])["nim-operator.yaml"])
     cache, service = found["NIMCache"], found["NIMService"]["spec"]
     assert service["storage"]["nimCache"]["name"] == cache["metadata"]["name"]
     assert cache["spec"]["source"]["hf"]["namespace"] == "meta-llama"
     assert cache["spec"]["source"]["hf"]["modelName"] == "Llama-3.1-8B-Instruct"
-    assert service["resources"]["limits"]["nvidia.com/gpu"] == ("8" if two_nodes else "2")
-    assert service.get("multiNode", {}).get("parallelism") == ({"pipeline": 2, "tensor": 8} if two_nodes else None)
+    assert service["resources"]["limits"]["nvidia.com/gpu"] == "2"
+    # the job that fetches is sent to nodes with NVIDIA's devices, tainted or not
+    assert cache["spec"]["tolerations"] == service["tolerations"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert service[probe]["probe"]["timeoutSeconds"] >= 5
+    assert service["priorityClassName"] == found["PriorityClass"]["metadata"]["name"]
+    selector = {"app": found["NIMService"]["metadata"]["name"]}
+    assert found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"] == selector
+    assert found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"] == selector
     names = {entry["name"] for entry in service["env"]}
+    assert "HF_TOKEN" in names  # the model is gated
     assert "NIM_MODEL_PATH" not in names and "NIM_MAX_MODEL_LEN" in names
 
 
@@ -103,8 +113,26 @@ def test_what_nim_cannot_be_told_is_refused(nim_plan: Any) -> None:
         render(nim_plan(model={"revision": "a b"}), ["nim"])
     with pytest.raises(UsageError, match="no name of a Hugging Face repository"):
         render(nim_plan(model={"checkpoint": "a b"}), ["nim-operator"])
-    with pytest.raises(UsageError, match="use target nim-operator"):
-        render(nim_plan(tensor=8, parallelism={"pipeline": 2}, machine={"devices_per_node": 8}), ["nim"])
+    for target in ("nim", "nim-operator"):
+        with pytest.raises(UsageError, match="runs on one node; plan with engine vllm"):
+            render(nim_plan(**TWO_NODES), [target])
+
+
+@settings(max_examples=15, deadline=None)
+@given(NASTY)
+def test_a_hostile_served_name_reaches_nim_as_it_is(nim_plan: Any, objects_of: Any, served: str) -> None:
+    files = render(nim_plan(model={"served_name": served}), ["nim", "nim-operator"])
+    words = shlex.split(files["nim.sh"], comments=True)
+    assert f"NIM_SERVED_MODEL_NAME={served}" in words
+    found = objects_of(files["nim-operator.yaml"])
+    values = {
+        entry["name"]: entry["value"].replace("$$", "$")
+        for entry in found["NIMService"]["spec"]["env"]
+        if "value" in entry
+    }
+    assert values["NIM_SERVED_MODEL_NAME"] == served
+    for document in found.values():
+        assert re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", document["metadata"]["name"])
 
 
 # --- Inference Endpoints -------------------------------------------------------------------------

@@ -61,9 +61,58 @@ def test_only_leaders_answer_and_are_probed(make_plan: Any, objects_of: Any) -> 
     template = found["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]
     leader, worker = template["leaderTemplate"], template["workerTemplate"]
     assert found["Service"]["spec"]["selector"] == leader["metadata"]["labels"] != worker["metadata"]["labels"]
+    # the controller makes a headless Service of the set's name, and leaves one that is there as it is
+    assert found["LeaderWorkerSet"]["metadata"]["name"] != found["Service"]["metadata"]["name"]
     assert "startupProbe" in leader["spec"]["containers"][0]
     assert not {"startupProbe", "livenessProbe", "ports"} & set(worker["spec"]["containers"][0])
     assert found["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
+
+
+def test_a_group_is_drained_together_and_guarded(make_plan: Any, objects_of: Any, draining: Any) -> None:
+    found, _, _ = group(make_plan, objects_of, release={"startup": draining})
+    template = found["LeaderWorkerSet"]["spec"]["leaderWorkerTemplate"]
+    leader, worker = (template[role]["spec"] for role in ("leaderTemplate", "workerTemplate"))
+    slept = [int(x["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1]) for x in (leader, worker)]
+    assert slept[1] == slept[0] + draining.drain_s and all(
+        x["terminationGracePeriodSeconds"] > s for x, s in zip((leader, worker), slept, strict=True)
+    )
+    labels = found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"]
+    for role in ("leaderTemplate", "workerTemplate"):
+        assert labels.items() <= template[role]["metadata"]["labels"].items()
+    policy = found["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"] == labels
+    callers, peers = policy["ingress"]
+    assert callers["ports"] == [{"port": "http", "protocol": "TCP"}] and "ports" not in peers
+    assert peers["from"] == [{"podSelector": {"matchLabels": labels}}] == policy["egress"][0]["to"]
+
+
+def test_the_nodes_meet_on_the_pods_interface(make_plan: Any, variables_of: Any) -> None:
+    plan = make_plan(**TWO_NODES)
+    for target in ("lws", "ray"):
+        found = variables_of(render(plan, [target])[f"{target}.yaml"])
+        assert found["GLOO_SOCKET_IFNAME"] == found["NCCL_SOCKET_IFNAME"] == "eth0"
+    assert "NCCL_SOCKET_IFNAME" not in variables_of(render(make_plan(), ["ray"])["ray.yaml"])
+
+
+def test_rdma_and_a_topology_are_asked_for_where_the_site_has_them(make_plan: Any, objects_of: Any) -> None:
+    site = {"rdma": "rdma/ib=8", "topology_key": "cloud.google.com/gke-nodepool"}
+    plan = make_plan(**TWO_NODES, request={"site": site})
+    files = render(plan, ["lws", "ray", "kserve"])
+    group_set = objects_of(files["lws.yaml"])["LeaderWorkerSet"]
+    annotations = group_set["metadata"]["annotations"]
+    assert annotations == {"leaderworkerset.sigs.k8s.io/exclusive-topology": "cloud.google.com/gke-nodepool"}
+    template = group_set["spec"]["leaderWorkerTemplate"]
+    pool = objects_of(files["ray.yaml"])["RayService"]["spec"]["rayClusterConfig"]["workerGroupSpecs"][0]
+    pods = [template["leaderTemplate"], template["workerTemplate"], pool["template"]]
+    for pod in pods:
+        (server,) = pod["spec"]["containers"]
+        assert server["resources"]["limits"]["rdma/ib"] == server["resources"]["requests"]["rdma/ib"] == "8"
+        assert server["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
+        assert pod["spec"]["securityContext"]["runAsUser"] == 0  # the capability is no other user's
+    worker = objects_of(files["kserve.yaml"])["LLMInferenceService"]["spec"]["worker"]["containers"][0]
+    assert worker["resources"]["limits"]["rdma/ib"] == "8"
+    plain = render(make_plan(**TWO_NODES), ["lws"])["lws.yaml"]
+    assert "IPC_LOCK" not in plain and "--rdma" in plain and "annotations" not in yaml.safe_load_all(plain)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +128,11 @@ def test_only_leaders_answer_and_are_probed(make_plan: Any, objects_of: Any) -> 
 def test_what_lws_cannot_start_is_refused(make_plan: Any, engine: str, parts: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         render(make_plan(engine, "cuda", **parts), ["lws"])
+
+
+def test_other_devices_are_not_joined_over_nodes(make_plan: Any) -> None:
+    with pytest.raises(UsageError, match="not for gaudi"):
+        render(make_plan("vllm", "gaudi", **TWO_NODES), ["lws"])
 
 
 @pytest.mark.parametrize(("parts", "workers"), [({}, 1), ({"replicas": 3}, 3), (TWO_NODES, 2)])
@@ -107,6 +161,26 @@ def test_ray_gets_the_planned_options_and_devices(
     assert config["deployment_config"]["num_replicas"] == plan.best.parallelism.replicas
 
 
+def test_rays_head_reads_the_model_as_its_workers_do(make_plan: Any, objects_of: Any) -> None:
+    """The application is built there: a gated model's configuration needs the token, and the cache is shared."""
+    found = objects_of(render(make_plan(model={"gated": True}), ["ray"])["ray.yaml"])
+    cluster = found["RayService"]["spec"]["rayClusterConfig"]
+    head, worker = cluster["headGroupSpec"]["template"], cluster["workerGroupSpecs"][0]["template"]
+    ours, theirs = (x["spec"]["containers"][0] for x in (head, worker))
+    for key in ("env", "envFrom", "volumeMounts", "image"):
+        assert ours[key] == theirs[key], key
+    assert "nvidia.com/gpu" not in ours["resources"]["limits"] and "nodeSelector" not in head["spec"]
+    for server in (ours, theirs):
+        ports = {port["name"]: port["containerPort"] for port in server["ports"]}
+        for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+            assert server[probe]["httpGet"]["port"] in ports
+    assert theirs["readinessProbe"]["httpGet"] == {"path": "/-/healthz", "port": "serve"}
+    policy, labels = found["NetworkPolicy"]["spec"], {"app.kubernetes.io/instance": "llm-llama3-1-8b"}
+    assert policy["podSelector"]["matchLabels"] == head["metadata"]["labels"] == worker["metadata"]["labels"] == labels
+    operator = policy["ingress"][-1]
+    assert 8265 in {port["port"] for port in operator["ports"]}
+
+
 def test_options_become_keyword_arguments() -> None:
     words = ("m", "--max-model-len=8192", "--enable-expert-parallel", "--dtype=bfloat16", "--host=0.0.0.0", "--x=0.9")
     assert engine_kwargs(words) == {
@@ -119,7 +193,7 @@ def test_options_become_keyword_arguments() -> None:
 
 def test_a_revision_that_looks_like_a_number_stays_a_string(make_plan: Any) -> None:
     text = render(make_plan(model={"revision": "12345678"}), ["ray"])["ray.yaml"]
-    service = list(yaml.safe_load_all(text))[-1]
+    service = next(d for d in yaml.safe_load_all(text) if d["kind"] == "RayService")
     (application,) = yaml.safe_load(service["spec"]["serveConfigV2"])["applications"]
     assert application["args"]["llm_configs"][0]["engine_kwargs"]["revision"] == "12345678"
 

@@ -73,10 +73,11 @@ def test_systemd_accepts_the_unit(make_plan: Any, tmp_path: Path, engine: str) -
     ("engine", "platform"), [("vllm", "cuda"), ("vllm", "rocm"), ("ollama", "cpu"), ("llamacpp", "cuda")]
 )
 def test_the_unit_carries_the_plan(make_plan: Any, engine: str, platform: str) -> None:
-    plan = make_plan(engine, platform, limits={"startup_budget_seconds": 777})
+    plan = make_plan(engine, platform, limits={"startup_budget_seconds": 777, "disk_bytes": 10**10})
     text = unit(plan)
     assert words_of(text) == list(native(plan).words)
-    assert "TimeoutStartSec=777" in text and "TimeoutStopSec=60" in text and "Restart=on-failure" in text
+    assert "TimeoutStartSec=1777" in text and "TimeoutStopSec=60" in text and "Restart=on-failure" in text
+    assert {"vllm": "docs.vllm.ai", "ollama": "docs.ollama.com", "llamacpp": "llama.cpp"}[engine] in text
     assert "0.0.0.0" not in text
     assert ("SupplementaryGroups=video render" in text) is (platform == "rocm")
     environment = dict(
@@ -87,6 +88,22 @@ def test_the_unit_carries_the_plan(make_plan: Any, engine: str, platform: str) -
     assert environment["HOME"].startswith("/var/lib/llm-")
     if engine == "ollama":
         assert environment["OLLAMA_NUM_PARALLEL"] == "4" and environment["OLLAMA_HOST"] == "127.0.0.1:11434"
+
+
+@pytest.mark.parametrize("load_s", [30.0, 600.0])
+def test_a_slow_start_is_neither_cut_short_nor_counted_as_a_crash(make_plan: Any, load_s: float) -> None:
+    local = {"checkpoint": "/data/model"}
+    limits = {"load_seconds": load_s, "startup_budget_seconds": max(120, round(1.5 * load_s))}
+    settings = dict(
+        line.split("=", 1)
+        for line in unit(make_plan("vllm", "cuda", model=local, limits=limits)).splitlines()
+        if re.match(r"(StartLimit\w+|TimeoutStartSec|RestartSec)=", line)
+    )
+    window, crashes, start, pause = (
+        int(settings[name]) for name in ("StartLimitIntervalSec", "StartLimitBurst", "TimeoutStartSec", "RestartSec")
+    )
+    assert start > load_s and crashes * (start + pause) > window
+    assert crashes * (15 + pause) < window  # what crashes at once is given up
 
 
 def test_weights_on_this_machine_are_read_where_they_are(make_plan: Any) -> None:
@@ -128,8 +145,8 @@ def test_launchd_reads_the_agent(make_plan: Any) -> None:
 
 
 def test_a_plan_that_fills_the_mac_says_how_to_give_it_more(make_plan: Any) -> None:
-    roomy = make_plan("ollama", "metal")
-    accelerator = roomy.resolved.machine.accelerator.model_copy(update={"usable_memory_bytes": 48 * 2**30})
+    roomy = make_plan("ollama", "metal", machine={"device": {"usable_memory_bytes": 128 * 2**30}})
+    accelerator = roomy.resolved.machine.accelerator.model_copy(update={"usable_memory_bytes": 64 * 2**30})
     machine = roomy.resolved.machine.model_copy(update={"accelerator": accelerator})
     tight = roomy.model_copy(update={"resolved": roomy.resolved.model_copy(update={"machine": machine})})
     assert "iogpu.wired_limit_mb" not in render(roomy, ["launchd"])["launchd.plist"]

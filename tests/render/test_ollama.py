@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner import recommend
 from planner.errors import UsageError
 from planner.render import render
 from planner.render.quoting import modelfile as quote
@@ -85,9 +86,24 @@ def test_the_same_model_is_made_in_every_place(make_plan: Any) -> None:
     import yaml
 
     files = render(make_plan("ollama", "cuda"))
-    config = next(d for d in yaml.safe_load_all(files["k8s.yaml"]) if d["kind"] == "ConfigMap")
+    maps = (d["data"] for d in yaml.safe_load_all(files["k8s.yaml"]) if d["kind"] == "ConfigMap")
+    config = {"data": next(data for data in maps if "Modelfile" in data)}
     assert config["data"]["Modelfile"] == files["Modelfile"]
     assert yaml.safe_load(files["helm/values.yaml"])["files"]["Modelfile"] == files["Modelfile"]
+
+
+def test_a_plan_that_splits_layers_pins_the_split() -> None:
+    plan = recommend(model="llama3.3-70b", gpus="1xRTX-4090", ram="64GiB", engine="ollama").plan
+    memory = plan.best.memory
+    assert memory.offloaded_layers is not None and 0 < memory.offloaded_layers < (memory.total_layers or 0)
+    assert f"PARAMETER num_gpu {memory.offloaded_layers}\n" in render(plan, ["ollama"])["Modelfile"]
+    whole = recommend(model="llama3.1-8b", gpus="1xRTX-4090", engine="ollama").plan
+    assert "num_gpu" not in render(whole, ["ollama"])["Modelfile"]
+
+
+def test_threads_of_a_cpu_are_its_physical_cores() -> None:
+    plan = recommend(model="llama3.1-8b", gpus="cpu:epyc-9654", ram="64GiB", engine="ollama").plan
+    assert "PARAMETER num_thread 96\n" in render(plan, ["ollama"])["Modelfile"]
 
 
 def write(plan: Plan, folder: Path) -> str:

@@ -77,13 +77,20 @@ def test_a_replica_over_two_nodes_is_an_llm_inference_service_alone(make_plan: A
     found = objects_of(files["kserve.yaml"])
     spec = found["LLMInferenceService"]["spec"]
     assert "kserve-llm.yaml" not in files and "InferenceService" not in found
+    for name in ("kserve.yaml", "PLAN.md"):
+        assert "a replica of this plan takes 2 nodes" in files[name]
     assert spec["parallelism"] == {"tensor": 8, "pipeline": 2}
     for role in ("template", "worker"):
         assert spec[role]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "8"
 
 
 def test_the_presets_are_for_vllm(make_plan: Any) -> None:
-    assert "kserve-llm.yaml" not in render(make_plan("tgi", "cuda"), ["kserve"])
+    files = render(make_plan("tgi", "cuda"), ["kserve"])
+    reason = "LLMInferenceService starts vLLM, not tgi"
+    assert "kserve-llm.yaml" not in files and reason in files["kserve.yaml"] and reason in files["PLAN.md"]
+    both = render(make_plan(), ["kserve"])
+    assert "apply one of the two" in both["kserve.yaml"] and "apply one of the two" in both["kserve-llm.yaml"]
+    assert "kserve: " not in both["PLAN.md"]
     assert "no multi-node launch" in str(refused(make_plan("tgi", "cuda", **TWO_NODES), "kserve"))
 
 
@@ -92,33 +99,55 @@ def test_the_presets_are_for_vllm(make_plan: Any) -> None:
 
 @pytest.mark.parametrize("engine", ["vllm", "ollama"])
 def test_restricted_v2_leaves_user_and_capabilities_to_the_project(
-    make_plan: Any, objects_of: Any, engine: str
+    make_plan: Any, objects_of: Any, variables_of: Any, engine: str
 ) -> None:
-    found = objects_of(render(make_plan(engine, "cuda"), ["openshift"])["openshift.yaml"])
+    text = render(make_plan(engine, "cuda"), ["openshift"])["openshift.yaml"]
+    found = objects_of(text)
     spec = found["Deployment"]["spec"]["template"]["spec"]
     (server,) = spec["containers"]
     assert spec["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert server["securityContext"] == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
     mounts = [mount["mountPath"] for mount in server["volumeMounts"]]
     assert not any(path.startswith("/root") for path in mounts)
-    environment = {entry["name"]: entry.get("value") for entry in server["env"]}
+    environment = variables_of(text)
     for name, value in environment.items():
         if name in ("HOME", "HF_HOME", "OLLAMA_MODELS", "VLLM_CACHE_ROOT", "TRITON_CACHE_DIR"):
             assert any(value == path or str(value).startswith(path + "/") for path in mounts), name
+    policy = found["NetworkPolicy"]["spec"]
+    routers = {"namespaceSelector": {"matchLabels": {"policy-group.network.openshift.io/ingress": ""}}}
+    assert routers in policy["ingress"][0]["from"]
+    assert {53, 5353} <= {port["port"] for port in policy["egress"][0]["ports"]}  # what its DNS pods listen on
     assert found["Route"]["spec"]["to"]["name"] == found["Service"]["metadata"]["name"]
     assert found["Route"]["spec"]["port"]["targetPort"] == found["Service"]["spec"]["ports"][0]["name"]
 
 
 def test_red_hats_image_takes_the_place_of_one_that_must_be_root(make_plan: Any, objects_of: Any) -> None:
-    def server(**parts: Any) -> dict[str, Any]:
-        text = render(make_plan(**parts), ["openshift"])["openshift.yaml"]
-        container: dict[str, Any] = objects_of(text)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
-        return container | {"said": "not verified there" in text}
+    def servers(**parts: Any) -> dict[str, dict[str, Any]]:
+        found = {}
+        for path, text in render(make_plan(**parts), ["openshift"]).items():
+            if path.startswith("openshift"):
+                container = objects_of(text)["Deployment"]["spec"]["template"]["spec"]["containers"][0]
+                found[path] = container | {"said": "not verified there" in text}
+        return found
 
-    other, own = server(), server(image={"arbitrary_user": True})
-    assert other["image"].startswith("registry.redhat.io/") and other["command"] == ["vllm", "serve"] and other["said"]
+    alone, both = servers(), servers(image={"arbitrary_user": True})
+    assert set(alone) == {"openshift.yaml"} and set(both) == {"openshift.yaml", "openshift-redhat.yaml"}
+    own = both["openshift.yaml"]
     assert own["image"] == "docker.io/vllm/vllm-openai:v0.33.0" and "command" not in own and not own["said"]
-    assert other["args"] == own["args"]
+    for other in (alone["openshift.yaml"], both["openshift-redhat.yaml"]):
+        assert other["image"].startswith("registry.redhat.io/") and other["command"] == ["vllm", "serve"]
+        assert other["said"] and other["args"] == own["args"]
+
+
+def test_red_hats_older_build_is_not_told_to_drain(make_plan: Any, objects_of: Any, draining: Any) -> None:
+    plan = make_plan(image={"arbitrary_user": True}, release={"startup": draining})
+    files = render(plan, ["openshift"])
+    words = {
+        path: objects_of(files[path])["Deployment"]["spec"]["template"]["spec"]["containers"][0]["args"]
+        for path in ("openshift.yaml", "openshift-redhat.yaml")
+    }
+    assert "--shutdown-timeout=30" in words["openshift.yaml"]
+    assert [w for w in words["openshift.yaml"] if "shutdown" not in w] == words["openshift-redhat.yaml"]
 
 
 @pytest.mark.parametrize(
@@ -149,21 +178,35 @@ def test_kustomize_builds_the_overlay(
     if kubectl is None:
         pytest.skip("kubectl is not on PATH")
     files = render(make_plan(engine, "cuda", replicas=replicas), ["kustomize"])
-    for path in ("kustomization.yaml", "priorityclass.yaml", "k8s.yaml"):
+    for path in ("kustomization.yaml", "k8s.yaml"):
         (tmp_path / path).write_text(files[path])
     done = subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, text=True, check=True)
     built = {document["kind"]: document for document in yaml.safe_load_all(done.stdout)}
     plain = objects_of(files["k8s.yaml"])
-    priority = objects_of(files["priorityclass.yaml"])["PriorityClass"]
-    assert set(built) == {*plain, "PriorityClass"}
-    assert built["PriorityClass"]["value"] == priority["value"]
+    assert set(built) == set(plain)
     assert "namespace" not in built.pop("PriorityClass")["metadata"]  # an object of the whole cluster
     assert all(document["metadata"]["namespace"] == "llm" for document in built.values())
     ours, theirs = (x["Deployment"]["spec"]["template"]["spec"] for x in (plain, built))
-    assert theirs == ours | {"priorityClassName": priority["metadata"]["name"]}
+    assert theirs == ours and theirs["priorityClassName"] == plain["PriorityClass"]["metadata"]["name"]
     assert built["Deployment"]["spec"]["replicas"] == replicas
     annotations = built["Deployment"]["spec"]["template"]["metadata"]["annotations"]
-    assert annotations == {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
+    assert annotations.pop("cluster-autoscaler.kubernetes.io/safe-to-evict") == "false"
+    assert annotations == plain["Deployment"]["spec"]["template"]["metadata"]["annotations"]
+
+
+@pytest.mark.parametrize(
+    ("slugs", "file"), [(["hpa"], "hpa.yaml"), (["keda"], "keda.yaml"), (["keda", "hpa"], "hpa.yaml")]
+)
+def test_kustomize_brings_the_autoscaler_that_sets_the_replicas(
+    make_plan: Any, tmp_path: Path, slugs: list[str], file: str
+) -> None:
+    files = render(make_plan(), ["kustomize", *slugs])
+    overlay = yaml.safe_load(files["kustomization.yaml"])
+    assert overlay["resources"] == ["k8s.yaml", file] and "replicas" not in overlay
+    if (kubectl := shutil.which("kubectl")) is not None:
+        for path in ("kustomization.yaml", "k8s.yaml", file):
+            (tmp_path / path).write_text(files[path])
+        subprocess.run([kubectl, "kustomize", str(tmp_path)], capture_output=True, check=True)
 
 
 def test_kustomize_pins_a_digest_as_one(make_plan: Any) -> None:

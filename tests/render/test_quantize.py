@@ -81,6 +81,7 @@ def test_memory_is_that_of_the_whole_model_on_the_host_and_of_layers_on_the_gpu(
 
 def test_routers_of_a_mixture_stay_as_they_are() -> None:
     plan = planner.recommend(model="qwen3-30b-a3b", gpus="1xH100", quantization="int8-w8a8").plan
+    assert plan.best.model.checkpoint.startswith("./")
     script = render(plan, ["quantize"])["quantize.py"]
     assert "'re:.*gate$'" in script and "SmoothQuant" not in script
 
@@ -93,11 +94,18 @@ def test_routers_of_a_mixture_stay_as_they_are() -> None:
         ({"quantization": "awq", "spec": {"quantization": "fp8"}}, "lose quality twice"),
         ({"quantization": "awq", "spec": {"modality": "vision"}}, "quantize text models"),
         ({"quantization": "gguf:Q4_0", "spec": {"id": "/m/x.gguf"}}, "a GGUF file already"),
+        ({"quantization": "awq", "model": {"checkpoint": "them/Llama-awq"}}, "them/Llama-awq is published in awq"),
+        ({"quantization": "gguf:Q4_0", "model": {"ollama_tag": "llama3:8b"}}, "llama3:8b is published in gguf:Q4_0"),
     ],
 )
 def test_what_no_recipe_makes_is_refused(make_plan: Any, parts: dict[str, Any], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         render(make_plan("vllm", "cuda", **parts), ["quantize"])
+
+
+def test_what_the_engine_makes_while_it_loads_can_be_made_once(make_plan: Any) -> None:
+    plan = make_plan("vllm", "cuda", quantization="fp8-dynamic", choice={"quantization_flag": "fp8_per_channel"})
+    assert "vllm also makes this format while it loads" in render(plan, ["quantize"])["quantize.sh"]
 
 
 def run(recorder: Any, files: dict[str, str], folder: Path, **environment: str) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from planner.render import render
+from planner.render import render, targets
 from planner.spec.plan import Plan
 
 
@@ -55,12 +55,45 @@ def test_figures_come_with_their_band(make_plan: Any) -> None:
     assert rows["Output"] == ["2,103 (1,683 – 2,629) tokens/s", "fitted, n = 12"]
 
 
-@pytest.mark.parametrize("slugs", [["docker"], ["helm", "kubernetes"], []])
-def test_it_lists_the_files_that_are_there(make_plan: Any, slugs: list[str]) -> None:
-    files = render(make_plan(), slugs)
-    listed = next(t for t in tables(files["PLAN.md"]) if t[0] == ["file", "command"])[1:]
-    names = {name.rstrip("/") for row in listed for name in row[0].split(", ")}
-    assert names == {path.split("/")[0] for path in files} - {"PLAN.md"}
+def listed(files: dict[str, str]) -> set[str]:
+    """The names in the table of files, folders without their slash."""
+    table = next(t for t in tables(files["PLAN.md"]) if t[0] == ["file", "command"])
+    return {name.rstrip("/") for row in table[1:] for name in row[0].split(", ")}
+
+
+@pytest.mark.parametrize("slugs", [["docker"], ["helm", "kubernetes"], [], None])
+def test_it_lists_the_files_that_are_there(any_plan: Plan, slugs: list[str] | None) -> None:
+    if slugs and any(target.supports(any_plan) for target in targets() if target.slug in slugs):
+        pytest.skip("refused for this plan")
+    files = render(any_plan, slugs)
+    assert listed(files) == {path.split("/")[0] for path in files}
+
+
+def files_said_and_written(plan: Plan) -> None:
+    always = {path for target in targets() if target.always for path in target.paths(plan)}
+    for target in targets():
+        if target.supports(plan) is None:
+            files = render(plan, [target.slug])
+            assert set(target.paths(plan)) | always == set(files), target.slug
+            assert listed(files) == {path.split("/")[0] for path in files}, target.slug
+
+
+def test_every_target_says_which_files_it_writes(any_plan: Plan) -> None:
+    files_said_and_written(any_plan)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"choice": {"plugin": "vllm-bnb-plugin"}, "quantization": "bnb-nf4"},
+        {"quantization": "awq", "model": {"checkpoint": "./Llama-3.1-8B-Instruct-awq"}},
+        {"tensor": 8, "parallelism": {"pipeline": 2}, "machine": {"devices_per_node": 8}},
+        {"request": {"site": {"registry": "mirror.example.org", "hub": False}}},
+    ],
+    ids=["plugin", "made", "two nodes", "closed site"],
+)
+def test_every_target_says_what_a_special_plan_adds(make_plan: Any, parts: dict[str, Any]) -> None:
+    files_said_and_written(make_plan("vllm", "cuda", **parts))
 
 
 def test_it_says_why_a_file_is_missing(make_plan: Any) -> None:

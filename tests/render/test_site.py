@@ -42,10 +42,6 @@ def pod_of(text: str) -> dict[str, Any]:
     return pod
 
 
-def variables(pod: dict[str, Any]) -> dict[str, str]:
-    return {row["name"]: row["value"] for row in pod["containers"][0].get("env", ()) if "value" in row}
-
-
 @pytest.mark.parametrize(
     ("reference", "there"),
     [
@@ -75,7 +71,7 @@ def test_every_image_of_every_target_comes_from_the_mirror(any_plan: Plan) -> No
 
 
 @pytest.mark.parametrize("target", ["kubernetes", "kserve", "openshift"])
-def test_a_pod_takes_the_whole_site(make_plan: Any, target: str) -> None:
+def test_a_pod_takes_the_whole_site(make_plan: Any, variables_of: Any, target: str) -> None:
     plan = at(
         make_plan("vllm", "cuda", **({"image": {"arbitrary_user": True}} if target == "openshift" else {})),
         weights="pvc:models/llama/8b",
@@ -84,7 +80,8 @@ def test_a_pod_takes_the_whole_site(make_plan: Any, target: str) -> None:
         **PROXIES,
     )
     file = {"kubernetes": "k8s.yaml", "kserve": "kserve.yaml", "openshift": "openshift.yaml"}[target]
-    pod = pod_of(render(plan, [target])[file])
+    files = render(plan, [target])
+    pod = pod_of(files[file])
     (server,) = pod["containers"]
     assert pod["imagePullSecrets"] == [{"name": "corp-pull"}]
     assert server["args"][0] == placement.MOUNTED_MODEL and not any("--revision" in word for word in server["args"])
@@ -98,11 +95,11 @@ def test_a_pod_takes_the_whole_site(make_plan: Any, target: str) -> None:
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     assert volumes["weights"]["persistentVolumeClaim"] == {"claimName": "models", "readOnly": True}
     assert volumes["ca"]["configMap"] == {"name": placement.CA_CONFIG_MAP}
-    found = variables(pod)
+    found = variables_of(files[file])
     assert found["HF_HUB_OFFLINE"] == found["TRANSFORMERS_OFFLINE"] == "1"
     assert found["HTTPS_PROXY"] == "http://proxy.corp:3128" and "127.0.0.1" in found["NO_PROXY"].split(",")
     assert found["SSL_CERT_FILE"] == placement.CA_FILE
-    assert not any(row["name"] == "HF_TOKEN" for row in server["env"])
+    assert "env" not in server  # no token: nothing is fetched
 
 
 def test_what_is_never_fetched_may_not_be_reached(make_plan: Any) -> None:
@@ -128,7 +125,9 @@ def test_weights_in_an_image_are_a_volume(make_plan: Any) -> None:
 
 
 @pytest.mark.parametrize("weights", ["pvc:models/llama", "oci:registry.corp.example/models/llama:1", None])
-def test_the_chart_is_valid_at_such_a_site(make_plan: Any, helm: str, tmp_path: Any, weights: str | None) -> None:
+def test_the_chart_is_valid_at_such_a_site(
+    make_plan: Any, helm: str, tmp_path: Any, variables_of: Any, weights: str | None
+) -> None:
     plan = at(make_plan("vllm", "cuda"), weights=weights, ca_bundle="/etc/ssl/corp.pem", **CLOSED, **PROXIES)
     for path, text in render(plan, ["helm"]).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +138,7 @@ def test_the_chart_is_valid_at_such_a_site(make_plan: Any, helm: str, tmp_path: 
     pod = deployment["spec"]["template"]["spec"]
     assert pod["imagePullSecrets"] == [{"name": "corp-pull"}]
     assert ("weights" in {volume["name"] for volume in pod["volumes"]}) is (weights is not None)
-    assert variables(pod)["HF_HUB_OFFLINE"] == "1"
+    assert variables_of(done.stdout)["HF_HUB_OFFLINE"] == "1"
 
 
 @pytest.mark.parametrize(
@@ -208,7 +207,7 @@ def test_nim_takes_mirror_and_secret() -> None:
     assert service["spec"]["image"]["pullSecrets"] == ["corp-pull"]
     assert "fetches its weights from the Hub" in (refused(at(plan, hub=False), "nim") or "")
     proxied = list(yaml.safe_load_all(render(at(plan, **PROXIES), ["nim-operator"])["nim-operator.yaml"]))
-    for document in proxied:
+    for document in (d for d in proxied if custom.has_schema(d)):
         assert custom.problems(document) == ()
         assert {"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"} <= {row["name"] for row in document["spec"]["env"]}
 
@@ -250,6 +249,34 @@ def test_preload_fetches_adapters_and_drafts_too(make_plan: Any) -> None:
     assert "fill the cache" in (refused(closed, "kubernetes") or "")
 
 
+@pytest.mark.parametrize("registry", [None, MIRROR])
+def test_preload_builds_the_plugins_image_and_fetches_the_tokenizer(
+    make_plan: Any, shellcheck: str, tmp_path: Any, registry: str | None
+) -> None:
+    gguf = {"checkpoint": "b/Llama-GGUF", "file": "x-Q4_K_M.gguf", "gated": False}
+    choice = {"plugin": "vllm-gguf-plugin"}
+    plan = at(
+        make_plan("vllm", "cuda", model=gguf, choice=choice, quantization="gguf:Q4_K_M"), registry=registry, hub=False
+    )
+    files, image = render(plan), plan_launch(plan).image
+    text = files["preload.sh"]
+    assert f"docker build --tag {image} " in text
+    assert (f"docker push {image}" in text) is (registry is not None)
+    assert "hf download b/Llama-GGUF --revision" in text and "--include x-Q4_K_M.gguf" in text
+    assert "hf download meta-llama/Llama-3.1-8B-Instruct --include '*.json'" in text
+    # hosts of a closed site take the image from the mirror
+    assert ("docker build" in files["docker-run.sh"]) is ("build: ." in files["compose.yaml"]) is (registry is None)
+    (tmp_path / "preload.sh").write_text(text)
+    subprocess.run([shellcheck, tmp_path / "preload.sh"], check=True, capture_output=True)
+
+
+def test_preload_fills_the_volume_that_docker_and_compose_mount(make_plan: Any) -> None:
+    plan = at(make_plan("vllm", "cuda"), hub=False)
+    files, name = render(plan), "llm-llama3-1-8b-vllm-weights"
+    assert f"source={name}," in files["preload.sh"] and f"source={name}," in files["docker-run.sh"]
+    assert yaml.safe_load(files["compose.yaml"])["volumes"]["weights"]["name"] == name
+
+
 def test_an_open_site_needs_no_preload(make_plan: Any) -> None:
     assert "preload.sh" not in render(make_plan("vllm", "cuda"))
     assert "names no mirror" in (refused(make_plan("vllm", "cuda"), "preload") or "")
@@ -260,7 +287,9 @@ def test_an_open_site_needs_no_preload(make_plan: Any) -> None:
 NASTY = st.text(alphabet="'\"\\`$(){}[]<>|&;#!*?~%:, \n/.ab1é", min_size=1, max_size=30)
 
 
-@pytest.mark.parametrize("field", ["registry", "pull_secret", "http_proxy", "https_proxy", "no_proxy"])
+@pytest.mark.parametrize(
+    "field", ["registry", "pull_secret", "http_proxy", "https_proxy", "no_proxy", "rdma", "topology_key"]
+)
 @given(text=NASTY)
 def test_a_name_of_a_site_is_a_plain_one(field: str, text: str) -> None:
     try:

@@ -153,6 +153,7 @@ class Repo:
 
     files: dict[str, bytes | Path]
     commit: str = COMMIT
+    branches: tuple[str, ...] = ("main",)
     gated: bool | str = False
     private: bool = False
     tags: tuple[str, ...] = ()
@@ -164,7 +165,7 @@ class Repo:
 
 @dataclass
 class Fault:
-    """`kind` is a status, or cut, drip, wrong_range, no_range, new_etag; for paths with `where`, `times` times."""
+    """`kind`: a status, or cut, drip, gzip, wrong_range, no_range, new_etag; for paths with `where`, `times` times."""
 
     where: str
     kind: str
@@ -237,13 +238,16 @@ class _Handler(BaseHTTPRequestHandler):
             wanted = urllib.parse.parse_qs(query).get("filter", [])
             rows = [self._about(n, r) for n, r in self.site.repos.items() if set(wanted) <= set(r.tags)]
             return self._json(rows)
+        if url.endswith("/refs") and (listed := self.site.repos.get(url[len("/api/models/") : -len("/refs")])):
+            rows = [{"name": n, "ref": f"refs/heads/{n}", "targetCommit": listed.commit} for n in listed.branches]
+            return self._json({"branches": rows, "tags": [], "converts": []})
         match = re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", url)
         repo = self.site.repos.get(match[1]) if match else None
         if match is None or repo is None or (repo.private and not self._authorised()):
             # the Hub answers 401 to strangers, so that private names do not leak
             return self._error(401 if not self._authorised() else 404, "Invalid username or password.",
                                {"X-Error-Code": "RepoNotFound"})  # fmt: skip
-        if match[2] not in (None, "main", repo.commit):
+        if match[2] not in (None, *repo.branches, repo.commit):
             return self._error(404, "Invalid rev id", {"X-Error-Code": "RevisionNotFound"})
         return self._json(self._about(match[1], repo), fault.kind if fault else "")
 
@@ -305,7 +309,11 @@ class _Handler(BaseHTTPRequestHandler):
         match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         kind = fault.kind if fault else ""
         if match is None or kind == "no_range":
-            return self._send(200, self._bytes(content, 0, size), headers, kind)
+            return (
+                self._send_whole(content, size, headers)
+                if kind == "no_range"
+                else self._send(200, self._bytes(content, 0, size), headers, kind)
+            )
         begin, end = int(match[1]), min(int(match[2]), size - 1)
         if begin >= size:
             return self._send(416, b"", {"Content-Range": f"bytes */{size}"})
@@ -321,6 +329,15 @@ class _Handler(BaseHTTPRequestHandler):
             file.seek(offset)
             return file.read(length)
 
+    def _send_whole(self, content: bytes | Path, size: int, headers: dict[str, str]) -> None:
+        """All of a file of any size, as far as the other side reads."""
+        self.send_response(200)
+        for name, value in {**headers, "Content-Length": str(size)}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        for offset in range(0, size, 1 << 16):
+            self.wfile.write(self._bytes(content, offset, 1 << 16))
+
     def _json(self, data: Any, kind: str = "") -> None:
         self._send(200, json.dumps(data).encode(), {"Content-Type": "application/json"}, kind)
 
@@ -330,7 +347,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: bytes, headers: dict[str, str], kind: str = "") -> None:
         self.send_response(status)
-        for name, value in headers.items():
+        for name, value in ({**headers, "Content-Encoding": "gzip"} if kind == "gzip" else headers).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,8 @@ import pytest
 
 from planner.errors import UnknownNameError, UsageError
 from planner.sources.detect import amd, apple, cpu, detect, inspect, intel, kubernetes, nvidia
-from planner.sources.detect.found import Run, run_command
+from planner.sources.detect.found import Device, Run, run_command
+from planner.sources.detect.machine import find_accelerator
 from planner.sources.machines import resolve_machine
 from planner.units import GIB
 
@@ -89,6 +91,9 @@ def test_mig_slices_are_planned_as_their_share(catalog: Catalog) -> None:
     assert machine.count == 4 and machine.link is None
     assert machine.accelerator.usable_memory_bytes == 19968 * MIB
     assert machine.accelerator.mem_bandwidth_bytes_per_s == whole.mem_bandwidth_bytes_per_s / 4
+    assert whole.bf16_flops_per_s is not None and machine.accelerator.bf16_flops_per_s is not None
+    assert machine.accelerator.bf16_flops_per_s == pytest.approx(whole.bf16_flops_per_s * 14 / 108)
+    assert any("0.25 of the device's bandwidth and 0.13 of its peaks" in note for note in machine.assumptions)
     assert any("runs as 4 MIG slices" in note for note in machine.assumptions)
 
 
@@ -181,6 +186,33 @@ def test_an_apple_chip_is_its_cores_and_its_memory(
     assert "iogpu.wired_limit_mb is 49152: the GPU may use 48.0 GiB" in machine.assumptions
 
 
+@pytest.mark.parametrize(
+    ("vendor", "name", "mib", "identifier"),
+    [
+        ("nvidia", "NVIDIA GeForce RTX 3080", 12288, "rtx-3080-12gb"),
+        ("nvidia", "NVIDIA GeForce RTX 3080", 10240, "rtx-3080"),
+        ("nvidia", "NVIDIA GeForce RTX 4060 Ti", 8188, "rtx-4060-ti-8gb"),
+        ("nvidia", "NVIDIA A100-SXM4-40GB", 40960, "a100-sxm4-40gb"),
+        ("nvidia", "NVIDIA B300 SXM6 AC", 275040, "b300-sxm"),
+        ("nvidia", "NVIDIA GH200 120GB", 97871, "gh200-96gb"),
+        ("nvidia", "NVIDIA GH200 480GB", 97871, "gh200-96gb"),
+        ("nvidia", "NVIDIA GH200 144G HBM3e", 146831, "gh200-144gb"),
+        ("amd", "AMD Instinct MI250X / MI250", 65520, "mi250x"),
+        ("amd", "AMD INSTINCT MI250X (MCM) OAM AC MBA", 65520, "mi250x"),
+        ("amd", "AMD Instinct MI300X OAM", 196592, "mi300x"),
+    ],
+)
+def test_names_that_drivers_give_are_the_part_with_that_memory(
+    catalog: Catalog, vendor: str, name: str, mib: int, identifier: str
+) -> None:
+    assert find_accelerator(catalog, Device(vendor, name, mib * MIB), mib * MIB, None).id == identifier
+
+
+def test_memory_that_no_variant_has_does_not_change_the_part(catalog: Catalog) -> None:
+    odd = 40000 * MIB
+    assert find_accelerator(catalog, Device("nvidia", "NVIDIA GeForce RTX 3080", odd), odd, None).id == "rtx-3080"
+
+
 # -- processors and their limits ------------------------------------------------------------------
 
 
@@ -193,11 +225,61 @@ def test_a_catalogued_processor_is_found_in_its_full_name(catalog: Catalog) -> N
     assert nested.cpu is not None and (nested.cpu.id, nested.cpu.cores, nested.sockets) == ("xeon-8480", 56, 2)
 
 
-def test_an_unknown_processor_is_generic_and_says_so(catalog: Catalog) -> None:
+def test_a_guest_that_hides_its_model_is_known_by_its_cpuid(catalog: Catalog) -> None:
     machine = detect(tools(lscpu=recorded("lscpu-kvm-epyc.json"), meminfo=HOST["meminfo"]), catalog=catalog)
-    assert machine.cpu is not None and machine.cpu.cores == 2
+    assert machine.cpu is not None and (machine.cpu.id, machine.cpu.cores) == ("epyc-7763", 2)
+    assert machine.cpu.mem_bandwidth_bytes_per_s == 24e9
+    notes = " ".join(machine.assumptions)
+    assert "is read as AMD EPYC 7763 (Milan): the same family and model (CPUID 25/1)" in notes
+    assert "peaks scaled from 64 to 2 cores" in notes and "2 cores draw about 24 of the socket's 205 GB/s" in notes
+
+
+def lscpu(name: str, flags: str = "avx2", cores: int = 32, more: dict[str, str] | None = None) -> str:
+    """What `lscpu -J` prints of such a processor (synthetic)."""
+    fields = {"Architecture": "x86_64", "CPU(s)": str(cores), "Model name": name, "Flags": flags,
+              "Core(s) per socket": str(cores), "Socket(s)": "1", **(more or {})}  # fmt: skip
+    return json.dumps({"lscpu": [{"field": f"{key}:", "data": value} for key, value in fields.items()]})
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "more", "identifier"),
+    [
+        ("AMD EPYC Processor", "avx2", {}, "epyc-7763"),
+        ("AMD EPYC 7R13 Processor", "avx2", {}, "epyc-7763"),
+        ("AMD EPYC 7B12", "avx2", {}, "epyc-7763"),
+        ("AMD EPYC 9B14", "avx2 avx512f avx512_bf16 avx512_vnni", {}, "epyc-9654"),
+        ("AMD EPYC 9475F 48-Core Processor", "avx2 avx512f avx512_bf16 avx512_vnni", {}, "epyc-9755"),
+        ("AMD EPYC-Genoa Processor", "avx2 avx512f avx512_bf16 avx512_vnni", {}, "epyc-9654"),
+        ("Intel(R) Xeon(R) CPU @ 2.20GHz", "avx2 avx512f", {}, "xeon-8375c"),
+        ("Intel(R) Xeon(R) Processor @ 2.00GHz", "avx2 avx512f", {"CPU family": "6", "Model": "143"}, "xeon-8488c"),
+        ("Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "avx2 avx512f avx512_vnni", {}, "xeon-8375c"),
+        ("Intel(R) Xeon(R) Platinum 8470", "avx2 avx512f avx512_bf16 avx512_vnni amx_bf16 amx_int8", {}, "xeon-8488c"),
+        ("INTEL(R) XEON(R) PLATINUM 8581C CPU @ 2.60GHz", "avx512f amx_bf16", {"Model": "207", "CPU family": "6"},
+         "xeon-8592"),
+        ("Intel(R) Xeon(R) 6972P", "avx2 avx512f amx_bf16 amx_int8", {}, "xeon-6980p"),
+        ("Neoverse-N1", "asimd asimddp", {}, "altra-q80"),
+        ("Neoverse-V1", "asimd sve bf16 i8mm", {}, "graviton3"),
+    ],
+)  # fmt: skip
+def test_a_server_part_without_an_entry_is_read_as_the_nearest(
+    catalog: Catalog, name: str, flags: str, more: dict[str, str], identifier: str
+) -> None:
+    machine = detect(tools(lscpu=lscpu(name, flags, more=more), meminfo=HOST["meminfo"]), catalog=catalog)
+    assert machine.cpu is not None and machine.cpu.id == identifier
+    assert any(name in note for note in machine.assumptions)
+
+
+@pytest.mark.parametrize(
+    ("name", "cores", "identifier"),
+    [("Intel(R) Core(TM) i7-12700", 12, "generic-desktop"), ("QEMU Virtual CPU version 2.5+", 4, "generic-desktop"),
+     ("Montage Jintide C5318Y", 24, "generic-server"), ("", 2, "generic-desktop")],
+)  # fmt: skip
+def test_a_processor_of_no_known_line_is_generic_and_says_so(
+    catalog: Catalog, name: str, cores: int, identifier: str
+) -> None:
+    machine = detect(tools(lscpu=lscpu(name, cores=cores), meminfo=HOST["meminfo"]), catalog=catalog)
+    assert machine.cpu is not None and machine.cpu.id == identifier
     assert any("is not catalogued; memory bandwidth assumed" in note for note in machine.assumptions)
-    assert any("peaks scaled from" in note for note in machine.assumptions)
 
 
 @pytest.mark.parametrize("version", [1, 2])

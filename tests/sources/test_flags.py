@@ -89,6 +89,21 @@ def test_tgi_takes_kebab_case_and_its_own_values(args: str, said: str | None) ->
 
 
 @pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("--hf-repo a/b:Q4_K_M --alias x -c 8192 --parallel 4 -ngl all --flash-attn on --no-mmap", None),
+        ("--ctx_size 8192 --rope-scaling yarn", None),
+        ("--ctx-sizes 8192", "nearest: --ctx-size"),
+        ("--rope-scaling llama3", "does not know 'llama3'"),
+        ("--max-model-len 8192", "unknown flag"),
+    ],
+)
+def test_llama_server_takes_its_own(args: str, said: str | None) -> None:
+    problems = check_flags(RELEASES["llamacpp-b10488"], args.split())
+    assert problems == () if said is None else len(problems) == 1 and said in problems[0]
+
+
+@pytest.mark.parametrize(
     "found", [r for r in RELEASES.values() if r.flags_file], ids=lambda r: f"{r.engine}-{r.version}"
 )
 def test_a_flag_list_is_of_its_release(found: EngineRelease) -> None:
@@ -107,8 +122,9 @@ def test_flags_that_a_kernel_needs_are_flags_of_the_release(found: EngineRelease
     option = "--quantize" if found.engine == "tgi" else "--quantization"
     for value in {row.flag for row in found.support if row.flag}:
         assert check_flags(found, [option, value]) == ()
+    cache = "--cache-type-k" if found.engine == "llamacpp" else "--kv-cache-dtype"
     for value in found.kv_flags.values():
-        assert check_flags(found, ["--kv-cache-dtype", value]) == ()
+        assert check_flags(found, [cache, value]) == ()
 
 
 def test_a_release_without_a_list_refuses_nothing() -> None:

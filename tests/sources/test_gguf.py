@@ -9,6 +9,7 @@ import pytest
 
 from planner.errors import FormatError, UsageError
 from planner.estimate.tensors import active_parameters, parameter_count
+from planner.sources.gguf_model import KEPT_ARRAY, compact, stop_words
 from planner.sources.models import resolve_model
 from planner.spec.model import Attention
 
@@ -136,6 +137,27 @@ def test_parameters_and_bytes_are_the_files(catalog: Catalog, workshop: Any, tmp
     assert (model.quantization, model.context_length, model.vocab_size) == ("gguf:Q4_K_M", 8192, VOCAB)
     assert (checkpoint.file, checkpoint.repo) == ("m.gguf", str(tmp_path / "m.gguf"))
     assert bool(model.assumptions) == (name == "an unknown one")
+
+
+@pytest.mark.parametrize("template", ["{{ messages }}", None])
+def test_a_chat_files_own_ends_are_its_stop_words(
+    catalog: Catalog, workshop: Any, tmp_path: Path, template: str | None
+) -> None:
+    keys, rows, _ = ARCHITECTURES["llama"]
+    ends = {"tokenizer.ggml.eos_token_id": 7, "tokenizer.ggml.eot_token_id": 9, "tokenizer.ggml.eom_token_id": 10**6}
+    chat = {} if template is None else {"tokenizer.chat_template": template}
+    workshop.gguf(tmp_path / "m.gguf", {**keys, **ends, **chat}, rows)
+    assert at(catalog, tmp_path / "m.gguf").chat_stop == (() if template is None else ("t7", "t9"))
+
+
+def test_stop_words_outlive_the_vocabulary_that_is_left_out() -> None:
+    read = {
+        "tokenizer.ggml.tokens": [f"<{i}>" for i in range(KEPT_ARRAY + 1)],
+        "tokenizer.ggml.eos_token_id": KEPT_ARRAY,
+        "tokenizer.chat_template": "x",
+    }
+    kept = compact(read)
+    assert len(str(kept)) < 200 and stop_words(kept) == stop_words(read) == (f"<{KEPT_ARRAY}>",)
 
 
 def test_experts_and_windows_are_read(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from planner.errors import FormatError, UnknownNameError
+from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.estimate.tensors import parameter_count
 from planner.sources.hf_config import known_architectures, parse_config
 from planner.spec.base import Provenance
@@ -131,8 +131,51 @@ def test_compressed_tensors_schemes_are_told_apart(
 
 
 def test_an_unknown_quantization_method_is_an_error() -> None:
-    with pytest.raises(UnknownNameError, match="quantization method 'hqq'"):
-        parse(quantization_config={"quant_method": "hqq"})
+    with pytest.raises(UnknownNameError, match="quantization method 'brandnew'"):
+        parse(quantization_config={"quant_method": "brandnew"})
+
+
+@pytest.mark.parametrize("method", ["hqq", "quanto", "aqlm", "vptq", "bitnet"])
+def test_a_method_that_no_engine_loads_says_what_to_name_instead(method: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"quantized with {method}, which no engine planned here loads; name the model"
+    ):
+        parse(quantization_config={"quant_method": method})
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "group"),
+    [
+        ({"default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}}}, "gptq-int4", 64),
+        ({"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}, "int8-w8a16", None),
+        ({"default": {"_type": "Int8DynamicActivationInt8WeightConfig"}}, "int8-w8a8", None),
+        ({"default": {"_type": "Float8DynamicActivationFloat8WeightConfig"}}, "fp8-dynamic", None),
+        ("int4_weight_only", "gptq-int4", 128),
+        ("int8_weight_only", "int8-w8a16", None),
+    ],
+)
+def test_torchao_is_read_by_its_configuration(kind: object, expected: str, group: int | None) -> None:
+    model = parse(quantization_config={"quant_method": "torchao", "quant_type": kind})
+    assert (model.quantization, model.quantization_group_size) == (expected, group)
+
+
+def test_a_torchao_configuration_that_is_not_known_is_named() -> None:
+    with pytest.raises(UnknownNameError, match="torchao autoquant"):
+        parse(quantization_config={"quant_method": "torchao", "quant_type": "autoquant"})
+
+
+def test_compressed_tensors_may_mix_nvfp4_with_fp8_by_name() -> None:
+    groups = {
+        "group_0": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["Linear"]},
+        "group_1": {"weights": {"num_bits": 8, "type": "float"}, "targets": ["re:.*self_attn.*"]},
+    }
+    config = {"quant_method": "compressed-tensors", "config_groups": groups, "ignore": ["lm_head", "re:.*down_proj$"]}
+    model = parse(quantization_config=config)
+    assert (model.quantization, model.unquantized) == ("nvfp4", ("ffn_down",))
+    assert model.fp8_roles == ("attn_k", "attn_output", "attn_q", "attn_v")
+    groups["group_1"]["weights"] = {"num_bits": 8, "type": "int"}
+    with pytest.raises(UnknownNameError, match="compressed-tensors with float4 and int8"):
+        parse(quantization_config=config)
 
 
 def test_ignored_modules_become_roles_and_layers() -> None:

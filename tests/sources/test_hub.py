@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +102,45 @@ def test_offline_never_touches_the_network(
 def test_a_catalogued_model_asks_nobody(catalog: Catalog, site: Any) -> None:
     assert resolve_model(catalog, "meta-llama/Meta-Llama-3-8B-Instruct")[1] is None
     assert not site.log
+
+
+@pytest.mark.parametrize("name", ["org/tuned@nope", "org/tuned@v2.0", "org/tuned@refs/pr/7"])
+def test_a_revision_that_is_not_there_is_said_with_those_that_are(
+    catalog: Catalog, site: Any, repo: Any, workshop: Any, name: str
+) -> None:
+    repo.branches = ("main", "v1.0")
+    revision = name.partition("@")[2]
+    said = rf"unknown revision '{revision}'.*org/tuned has no such branch, tag or commit; it has main, v1.0"
+    with pytest.raises(UnknownNameError, match=said):
+        resolve_model(catalog, name)
+    site.faults.append(workshop.fault("tuned/refs", "500"))
+    with pytest.raises(UnknownNameError, match="has no such branch, tag or commit"):
+        resolve_model(catalog, name)
+
+
+def test_a_branch_is_pinned_by_its_commit(catalog: Catalog, repo: Any) -> None:
+    repo.branches = ("main", "refs/pr/7")
+    assert resolve_model(catalog, "org/tuned@refs/pr/7")[0].revision == COMMIT
+
+
+def test_a_catalogued_model_with_a_revision_is_asked_for_and_keeps_what_the_catalog_knows(
+    catalog: Catalog, site: Any, workshop: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalog.model("qwen3-8b")
+    head, size = workshop.safetensors_header(workshop.llama_tensors())
+    files = {"config.json": json.dumps(workshop.llama_config).encode(), "model.safetensors": head + b"\0" * size}
+    site.repos[known.id] = workshop.repo(files)
+    model, note = resolve_model(catalog, "qwen3-8b@main")
+    assert (model.id, model.revision, model.hidden_size) == (known.id, COMMIT, 64)
+    assert note is not None and f"at commit {COMMIT[:12]}" in note
+    assert {(c.repo, c.ollama_tag) for c in known.checkpoints} <= {(c.repo, c.ollama_tag) for c in model.checkpoints}
+    assert (model.aliases, model.chat_stop, model.family) == (known.aliases, known.chat_stop, known.family)
+    plan = planner.recommend("qwen3-8b@main", "1xL4").plan
+    assert plan.best.model.revision == COMMIT == plan.resolved.model.revision
+    monkeypatch.setenv("PLANNER_OFFLINE", "1")
+    monkeypatch.setenv("PLANNER_CACHE_DIR", "/nonexistent")
+    model, note = resolve_model(catalog, "qwen3-8b@main")
+    assert model == known and note is not None and "not asked (offline); revision main is not checked" in note
 
 
 def test_a_catalog_alias_imports_no_live_source() -> None:
@@ -204,13 +244,36 @@ def test_broken_transfers_are_named(
         network.HttpFile(f"{site.url}/org/tuned/resolve/{COMMIT}/config.json", piece=64)
 
 
-def test_a_server_without_ranges_is_read_only_when_the_file_is_small(site: Any, repo: Any, workshop: Any) -> None:
-    site.faults.append(workshop.fault("/resolve/", "no_range"))
-    url = f"{site.url}/org/tuned/resolve/{COMMIT}/config.json"
-    size = len(repo.files["config.json"])
-    assert network.HttpFile(url, piece=1 << 16).size == size
-    with pytest.raises(FormatError, match=f"sends {size} bytes where at most 64 are read"):
-        network.HttpFile(url, piece=64)
+def test_of_a_server_without_ranges_only_the_beginning_is_read(
+    catalog: Catalog, site: Any, repo: Any, workshop: Any, tmp_path: Path
+) -> None:
+    with_ranges, _ = resolve_model(catalog, "org/tuned")
+    large = tmp_path / "large.safetensors"
+    head, size = workshop.safetensors_header({"model.embed_tokens.weight": ("BF16", (1 << 20, 1 << 16))})
+    with large.open("wb") as sparse:  # 128 GiB, all hole
+        sparse.write(head)
+        sparse.truncate(len(head) + size)
+    repo.commit = "f" * 40
+    repo.files["large.safetensors"] = large
+    site.faults.append(workshop.fault("/cdn/", "no_range"))
+    tracemalloc.start()
+    file = network.HttpFile(f"{site.url}/org/tuned/resolve/{repo.commit}/large.safetensors", piece=64)
+    assert file.size == len(head) + size
+    assert file.read(0, 8) == head[:8] and file.read(16, 100) == head[16:116]
+    assert file.read(1 << 20, 5) == bytes(5), "what stands before is passed over"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 << 20
+    with pytest.raises(NetworkError, match=r"does not serve ranges of large\.safetensors"):
+        file.read(1 << 30, 5)
+    without, _ = resolve_model(catalog, "org/tuned")
+    assert without.checkpoints[0].stored == with_ranges.checkpoints[0].stored
+
+
+def test_a_compressed_answer_is_refused(site: Any, repo: Any, workshop: Any) -> None:
+    site.faults.append(workshop.fault("/resolve/", "gzip"))
+    with pytest.raises(NetworkError, match=r"sends config\.json compressed, although asked not to"):
+        network.HttpFile(f"{site.url}/org/tuned/resolve/{COMMIT}/config.json", piece=64)
 
 
 def test_a_file_that_changes_while_it_is_read_is_noticed(site: Any, repo: Any, workshop: Any) -> None:
@@ -234,6 +297,19 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
         listening.listen(8)
         with pytest.raises(NetworkError, match="timed out"):
             network.get(f"http://127.0.0.1:{listening.getsockname()[1]}/x", limit=10, attempts=1)
+
+
+def test_a_silent_hub_is_asked_once(catalog: Catalog, site: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("planner.sources.hub.TIMEOUT_S", 0.2)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(8)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        started = time.monotonic()
+        model, note = resolve_model(catalog, "mirror/Meta-Llama-3-8B-Instruct")
+        assert time.monotonic() - started < 5
+    assert model.id == "meta-llama/Meta-Llama-3-8B-Instruct"
+    assert note is not None and "cannot be reached" in note and "timed out" in note
 
 
 @pytest.mark.parametrize(
@@ -293,6 +369,7 @@ def test_a_gguf_is_chosen_by_its_type(catalog: Catalog, site: Any, workshop: Any
     model, note = resolve_model(catalog, "org/m-GGUF")
     assert model.checkpoints[0].file == "m-Q4_K_M.gguf"
     assert note is not None and "of 3 GGUF files m-Q4_K_M.gguf taken" in note
+    assert resolve_model(catalog, "ollama:hf.co/org/m-GGUF:Q8_0")[0].checkpoints[0].file == "m-Q8_0.gguf"
     model, note = resolve_model(catalog, "hf.co/org/m-GGUF:q8_0")
     assert model.checkpoints[0].file == "m-Q8_0.gguf"
     assert model.checkpoints[0].size_bytes == (tmp_path / "m-Q8_0.gguf").stat().st_size
@@ -311,6 +388,20 @@ def test_an_adapter_resolves_its_base(catalog: Catalog, site: Any, repo: Any, wo
     assert model.id == "org/tuned"
     assert "me/lora is a LORA adapter of org/tuned, rank 8, 2,048 bytes" in model.assumptions[-1]
     assert (model.adapter, model.adapter_rank) == ("me/lora", 8)
+
+
+def test_an_adapter_whose_base_nobody_has_names_both(
+    catalog: Catalog, site: Any, workshop: Any, tmp_path: Path
+) -> None:
+    adapter = json.dumps({"base_model_name_or_path": "gone/base", "peft_type": "LORA", "r": 8}).encode()
+    workshop.safetensors(tmp_path / "adapter_model.safetensors", {"x.lora_A.weight": ("F32", (8, 64))})
+    (tmp_path / "adapter_config.json").write_bytes(adapter)
+    site.repos["me/lora"] = workshop.repo(
+        {"adapter_config.json": adapter, "adapter_model.safetensors": tmp_path / "adapter_model.safetensors"}
+    )
+    for name in ("me/lora", str(tmp_path)):
+        with pytest.raises(UsageError, match=r"is an adapter of 'gone/base', which is not found: unknown model"):
+            resolve_model(catalog, name)
 
 
 def test_an_adapter_named_as_the_model_is_served_by_the_files(
@@ -370,6 +461,27 @@ def test_a_hub_model_brings_the_quantized_checkpoints_that_the_hub_lists(
     assert len(site.log) == asked + 1, "the search is remembered for this commit"
     monkeypatch.setenv("PLANNER_OFFLINE", "1")
     assert resolve_model(catalog, "org/tuned")[0].checkpoints == model.checkpoints
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "quantization", "group"),
+    [
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}, "fp8", None),
+        ("hf_quant_config.json", {"quantization": {"quant_algo": "NVFP4", "group_size": 16}}, "nvfp4", 16),
+        ("quantize_config.json", {"bits": 4, "group_size": 32, "desc_act": True}, "gptq-int4", 32),
+        ("quant_config.json", {"w_bit": 4, "q_group_size": 64, "zero_point": True}, "awq", 64),
+    ],
+)
+def test_quantization_that_older_tools_wrote_beside_the_config_is_read(
+    catalog: Catalog, site: Any, workshop: Any, tmp_path: Path, name: str, content: Any, quantization: str, group: Any
+) -> None:
+    files = {"config.json": json.dumps(workshop.llama_config).encode(), name: json.dumps(content).encode()}
+    site.repos["org/quantized"] = workshop.repo(files)
+    model, _ = resolve_model(catalog, "org/quantized")
+    assert (model.quantization, model.quantization_group_size) == (quantization, group)
+    for file, raw in files.items():
+        (tmp_path / file).write_bytes(raw)
+    assert resolve_model(catalog, str(tmp_path))[0].quantization == quantization
 
 
 def test_a_search_that_fails_costs_nothing_but_its_answer(catalog: Catalog, site: Any, workshop: Any) -> None:

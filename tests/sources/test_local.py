@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from planner.errors import FormatError, UsageError
+import planner
+from planner.errors import FormatError, InfeasibleError, UsageError
 from planner.estimate.kvcache import kv_bytes_per_token
 from planner.estimate.tensors import parameter_count
 from planner.estimate.weights import PLAIN, weight_bytes
@@ -192,6 +193,24 @@ def test_an_mlx_folder_names_its_bits_and_group(catalog: Catalog, workshop: Any,
     stored = model.checkpoints[0].stored
     assert stored is not None and stored.total == data
     assert plain_bytes(catalog, model) == data
+    with pytest.raises(
+        InfeasibleError, match="run by mlx-lm, which is not planned here: name the model they were made"
+    ):
+        planner.recommend(str(tmp_path / "mlx"), "1xM3-Max-64GB")
+
+
+def test_an_mlx_folder_in_mxfp4_has_scales_of_a_byte(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:
+    tensors: dict[str, Any] = {}
+    for name, (_, shape) in workshop.llama_tensors().items():
+        if len(shape) == 2:
+            tensors[name] = ("U32", (shape[0], shape[1] // 8))
+            tensors[f"{name.removesuffix('.weight')}.scales"] = ("U8", (shape[0], shape[1] // 32))
+        else:
+            tensors[name] = ("BF16", shape)
+    table = {"group_size": 32, "bits": 4, "mode": "mxfp4"}
+    data = workshop.folder(tmp_path / "mlx", {**workshop.llama_config, "quantization": table}, tensors)
+    model = at(catalog, tmp_path / "mlx")
+    assert (model.quantization, plain_bytes(catalog, model)) == ("mxfp4", data)
 
 
 # -- unknown architectures ------------------------------------------------------------------------
@@ -283,6 +302,89 @@ def test_the_kv_cache_of_an_unknown_architecture_follows_the_config(
     assert any("says 4 KV heads, the key projection holds 2" in note for note in model.assumptions)
 
 
+def _renamed(tensors: dict[str, Any], **words: str) -> dict[str, Any]:
+    out = {}
+    for name, row in tensors.items():
+        for old, new in words.items():
+            name = name.replace(old, new)  # noqa: PLW2901
+        out[name] = row
+    return out
+
+
+def _latent(tensors: dict[str, Any]) -> dict[str, Any]:
+    """4 heads of 12 + 4 and 8 for values behind a latent of 20."""
+    out = {k: v for k, v in tensors.items() if "self_attn" not in k}
+    for i in range(2):
+        shapes = {"q_proj": (64, 64), "kv_a_proj_with_mqa": (24, 64), "kv_b_proj": (80, 20), "o_proj": (64, 32)}
+        out |= {f"model.layers.{i}.self_attn.{n}.weight": ("BF16", s) for n, s in shapes.items()}
+        out[f"model.layers.{i}.self_attn.kv_a_layernorm.weight"] = ("BF16", (20,))
+    return out
+
+
+def _conv1d(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Fused and transposed, as GPT-2 stores it."""
+    out = {k: v for k, v in _fused(tensors).items() if "qkv_proj" not in k}
+    return out | {f"model.layers.{i}.self_attn.c_attn.weight": ("BF16", (64, 128)) for i in range(2)}
+
+
+HEADLESS: dict[str, tuple[dict[str, Any], Any, int]] = {
+    "other words for the sizes": ({"n_embd": 64, "n_layer": 2, "n_ctx": 512}, lambda t: t, 256),
+    "nothing at all": ({}, lambda t: t, 256),
+    "heads of each layer": ({"num_query_heads": [4, 4], "head_dim": 16, "model_dim": 64}, lambda t: t, 256),
+    "fused": ({"d_model": 64}, _fused, 256),
+    "transposed": ({"n_embd": 64}, _conv1d, 256),
+    "a norm as wide as a head": (
+        {}, lambda t: {**t, **{f"model.layers.{i}.self_attn.q_norm.weight": ("BF16", (16,)) for i in range(2)}}, 256,
+    ),
+    "names of its own": (
+        {"dim": 64},
+        lambda t: _renamed(t, **{"model.layers": "stack.cell", "self_attn": "mix", "embed_tokens": "table"}),
+        256,
+    ),
+    "a latent": ({}, _latent, 2 * 24 * 2),
+    "a known architecture": ({"model_type": "llama", "hidden_size": 64, "n_layer": 2}, lambda t: t, 256),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HEADLESS)
+def test_headers_suffice_where_the_config_names_no_heads(
+    catalog: Catalog, workshop: Any, tmp_path: Path, case: str
+) -> None:
+    given, change, kv_bytes = HEADLESS[case]
+    config = {"architectures": ["WeirdForCausalLM"], "model_type": "weird", **given}
+    data = workshop.folder(tmp_path / "n", config, change(workshop.llama_tensors()))
+    model = at(catalog, tmp_path / "n")
+    assert plain_bytes(catalog, model) == data
+    assert parameter_count(model) == data // 2
+    assert kv_bytes_per_token(model).unbounded_bytes == kv_bytes
+    assert "weights are exact from the headers; KV assumed as" in " ".join(model.assumptions)
+    if case not in ("heads of each layer", "a latent"):
+        assert any("the config names no heads: 64 query and 32 key rows" in note for note in model.assumptions)
+
+
+def test_headers_that_do_not_tell_the_heads_are_refused_by_the_missing_key(
+    catalog: Catalog, workshop: Any, tmp_path: Path
+) -> None:
+    odd = {**workshop.llama_tensors()}
+    for i in range(2):
+        odd[f"model.layers.{i}.self_attn.k_proj.weight"] = ("BF16", (7, 64))
+    workshop.folder(tmp_path / "n", {"model_type": "weird"}, odd)
+    with pytest.raises(FormatError, match=r"/n: config lacks num_attention_heads and head_dim, and 64 query and 7 key"):
+        at(catalog, tmp_path / "n")
+
+
+def test_layers_that_are_no_attention_are_shown_and_not_planned(
+    catalog: Catalog, workshop: Any, tmp_path: Path
+) -> None:
+    words = {"q_proj": "receptance", "k_proj": "key", "v_proj": "value"}
+    data = workshop.folder(tmp_path / "n", {"model_type": "weird"}, _renamed(workshop.llama_tensors(), **words))
+    model = at(catalog, tmp_path / "n")
+    assert plain_bytes(catalog, model) == data
+    assert "no attention layer was recognised, so no KV cache is counted" in model.assumptions[0]
+    with pytest.raises(UsageError, match=r"no layer of .* was recognised as attention or recurrence"):
+        planner.recommend(str(tmp_path / "n"), "1xL4")
+
+
 def test_experts_per_token_are_never_guessed_silently(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:
     workshop.folder(tmp_path / "n", _novel(workshop), _experts(workshop.llama_tensors(), stacked=False))
     assert any("how many of 8 experts run per token; all" in note for note in at(catalog, tmp_path / "n").assumptions)
@@ -348,3 +450,14 @@ def test_what_is_no_model_is_refused_with_what_would_be(catalog: Catalog, tmp_pa
         at(catalog, tmp_path / "notes.txt")
     with pytest.raises(UsageError, match="does not exist"):
         at(catalog, tmp_path / "nothing")
+
+
+def test_a_relative_path_is_kept_as_the_place_that_it_is(
+    catalog: Catalog, workshop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan's files are saved and started elsewhere."""
+    workshop.folder(tmp_path / "tuned", workshop.llama_config, workshop.llama_tensors())
+    monkeypatch.chdir(tmp_path)
+    for text in ("tuned", "./tuned"):
+        model = resolve_model(catalog, text, offline=True)[0]
+        assert model.id == model.checkpoints[0].repo == str(tmp_path / "tuned")

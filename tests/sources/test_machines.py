@@ -6,7 +6,7 @@ import pytest
 
 from planner.errors import PlannerError, UnknownNameError, UsageError
 from planner.sources.catalog import Catalog, load
-from planner.sources.machines import resolve_machine
+from planner.sources.machines import recent, resolve_machine
 from planner.spec.hardware import Accelerator, Instance
 from planner.units import GIB
 
@@ -120,10 +120,62 @@ def test_several_instances_multiply_devices_and_price() -> None:
     assert two.network is not None
 
 
-@pytest.mark.parametrize("gpus", ["aws:g6f.large", "aws:g4ad.xlarge", "aws:inf2.xlarge", "azure:Standard_NP10s"])
-def test_instances_without_a_plannable_gpu_are_refused(gpus: str) -> None:
-    with pytest.raises(UsageError, match="cannot be planned for"):
+@pytest.mark.parametrize(
+    ("gpus", "reason"),
+    [
+        ("aws:g4ad.xlarge", "radeon-pro-v520"),
+        ("aws:inf2.xlarge", "Neuron"),
+        ("aws:dl2q.24xlarge", "qualcomm"),
+        ("azure:Standard_NP10s", "FPGA"),
+        ("azure:Standard_NC6_Promo", "K80"),
+        ("azure:Standard_NV8ads_V710_v5", "1/3 of an AMD Radeon Pro V710"),
+        ("azure:Standard_NV24s_v3", "retired"),
+        ("azure:Standard_NC128ds_xl_RTXPRO6000BSE_v6", "no longer be created"),
+    ],
+)
+def test_instances_without_a_plannable_gpu_are_refused_by_name(gpus: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=f"cannot be planned for: .*{reason}"):
         resolve_machine(CATALOG, gpus)
+
+
+def test_a_share_of_a_gpu_is_that_share_of_its_memory_bandwidth_and_peaks() -> None:
+    half, whole = (resolve_machine(CATALOG, g).accelerator for g in ("aws:g6f.4xlarge", "aws:g6.4xlarge"))
+    assert half is not None and whole is not None and half.id == whole.id
+    assert half.usable_memory_bytes == whole.usable_memory_bytes // 2
+    assert half.mem_bandwidth_bytes_per_s == whole.mem_bandwidth_bytes_per_s / 2
+    assert half.fp8_flops_per_s is not None and whole.fp8_flops_per_s is not None
+    assert half.fp8_flops_per_s == whole.fp8_flops_per_s / 2
+    assert half.kubernetes_product_label is None, "a virtual GPU's label is another"
+    assert any("0.5 of NVIDIA L4" in a for a in resolve_machine(CATALOG, "aws:g6f.4xlarge").assumptions)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "cpu", "cores", "sockets"),
+    [
+        ("aws:c7i.4xlarge", "xeon-8488c", 8, 1),
+        ("aws:c7i.48xlarge", "xeon-8488c", 48, 2),
+        ("aws:m7a.4xlarge", "epyc-9r14", 16, 1),
+        ("aws:m8g.48xlarge", "graviton4", 96, 2),
+        ("gcp:c3-standard-176", "xeon-8480", 44, 2),
+        ("azure:Standard_E96as_v6", "epyc-9654", 48, 1),
+    ],
+)
+def test_an_instance_without_accelerators_is_cores_of_its_processor(
+    gpus: str, cpu: str, cores: int, sockets: int
+) -> None:
+    machine, whole = resolve_machine(CATALOG, gpus), CATALOG.cpu(cpu)
+    assert machine.accelerator is None and machine.platform == "cpu" and machine.cpu is not None
+    assert (machine.cpu.id, machine.cpu.cores, machine.sockets) == (cpu, cores, sockets)
+    assert machine.cpu.mem_bandwidth_bytes_per_s == min(whole.mem_bandwidth_bytes_per_s, cores * 12e9)
+    assert machine.cpu.fp32_flops_per_s == pytest.approx(whole.fp32_flops_per_s * cores / whole.cores)
+    assert machine.instance is not None
+    assert (machine.usd_per_hour, machine.ram_bytes) == (machine.instance.usd_per_hour, machine.instance.ram_bytes)
+    assert any(f"{cores * sockets} cores of {sockets} x {whole.name}" in a for a in machine.assumptions)
+
+
+def test_an_instance_without_accelerators_is_planned_alone() -> None:
+    with pytest.raises(UsageError, match=r"for one host; ask for aws:c7i\.4xlarge"):
+        resolve_machine(CATALOG, "2xaws:c7i.4xlarge")
 
 
 def test_price_is_the_cheapest_recent_offer_of_exactly_this_device() -> None:
@@ -135,7 +187,16 @@ def test_price_is_the_cheapest_recent_offer_of_exactly_this_device() -> None:
     ]
     assert machine.usd_per_hour == pytest.approx(2 * min(offers))
     said = next(a for a in machine.assumptions if a.startswith("price:"))
-    assert "lambda:" in said and "us-east-1" in said and "2026-" in said
+    assert f"on demand {min(offers):.2f} USD/h" in said and "2026-" in said
+
+
+def test_old_prices_and_parts_of_a_device_do_not_make_its_list_price() -> None:
+    offers = CATALOG.instances_with("a100-pcie-80gb")
+    assert any(i.provenance.date < "2025-06" for i in offers), "the catalog keeps what was listed then"
+    assert {i.provenance.date[:4] for i in recent([i for i in offers if i.usd_per_hour])} == {"2026"}
+    price = resolve_machine(CATALOG, "1xL4").usd_per_hour
+    shares = [i for i in CATALOG.instances_with("l4") if i.accelerator_share < 1.0]
+    assert price is not None and any(i.usd_per_hour is not None and i.usd_per_hour < price for i in shares)
     assert resolve_machine(CATALOG, "RTX-4090").usd_per_hour is None
 
 

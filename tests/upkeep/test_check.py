@@ -91,6 +91,16 @@ BROKEN: dict[str, tuple[str, str, Change, str, str]] = {
         "instance", "aws/p5.48xlarge", lambda e: e.update(usd_per_hour=6.88), "prices", "median"),
     "more for less": ("instance", "aws/g6.12xlarge", lambda e: e.update(usd_per_hour=0.5), "prices", "4 x l4"),
     "no such accelerator": ("instance", "aws/p5.48xlarge", lambda e: e.update(accelerator="h101"), "links", "h101"),
+    "no such processor": ("instance", "aws/c7i.4xlarge", lambda e: e.update(cpu="xeon-1"), "links", "xeon-1"),
+    "cores that are no vCPUs": ("instance", "aws/c7i.4xlarge", lambda e: e.update(cores=12), "consistency", "vCPUs"),
+    "sockets unalike": (
+        "instance", "aws/c7i.48xlarge", lambda e: e.update(cores=97, vcpu=97), "consistency", "97 cores"),
+    "a processor and a GPU": (
+        "instance", "aws/c7i.4xlarge", lambda e: e.update(accelerator="l4"), "consistency", "both"),
+    "a part of two": (
+        "instance", "aws/g6f.large", lambda e: e.update(accelerator_count=2), "consistency", "0.125 of 2"),
+    "more cores for less": (
+        "instance", "aws/c8g.16xlarge", lambda e: e.update(usd_per_hour=0.5), "prices", "64 x graviton4"),
     "a wrong shape": ("model", LLAMA, lambda e: e["config"].update(intermediate_size=14000), "parameters", "published"),
     "a wrong total": ("model", LLAMA, lambda e: e.update(parameters=8_030_261_249), "parameters", "8,030,261,249"),
     "a total nobody published": ("model", LLAMA, lambda e: e.pop("parameters"), "parameters", "parameters_note"),

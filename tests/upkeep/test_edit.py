@@ -52,6 +52,12 @@ def test_only_the_place_of_the_change_changes(identifier: str, changes: dict[str
     assert edit(TEXT, "t.yaml", "things", identifier, changes) == TEXT.replace(old, new)
 
 
+def test_a_key_after_a_block_stays_above_the_comment_on_the_next_entry() -> None:
+    text = "things:\n  - id: a\n    why:\n      size: {source: s}\n\n  # on b\n  # and more\n  - id: b\n"
+    found = edit(text, "t.yaml", "things", "a", {"units": 7})
+    assert found == text.replace("{source: s}\n", "{source: s}\n    units: 7\n")
+
+
 def test_an_anchor_that_others_use_is_not_pulled_away() -> None:
     with pytest.raises(CatalogError, match=r"t\.yaml"):
         edit(TEXT, "t.yaml", "things", "a", {"field_provenance.rate": {"source": "s"}})

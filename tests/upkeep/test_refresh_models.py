@@ -159,8 +159,17 @@ def test_offline_it_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PLANNER_OFFLINE", "1")
     with pytest.raises(UsageError, match="--from"):
         ask(root)
-    with pytest.raises(UsageError, match="no catalogued entry"):
+    with pytest.raises(UsageError, match="unknown model"):
         refresh(root, choose("models", ("acme/none",), ".", None, False))
+
+
+def test_an_entry_is_asked_about_by_its_alias_too(root: Path, site: Site, workshop: Workshop) -> None:
+    serve(site, workshop, total=TOTAL)
+    path = root / "catalog/models/tiny.yaml"
+    path.write_text(path.read_text().replace("  - id: acme/tiny\n", "  - id: acme/tiny\n    aliases: [tiny-8b]\n"))
+    by_alias = refresh(root, choose("models", ("Tiny_8B",), None, None, False))
+    assert [p.entry for p in by_alias.accepted] == ["acme/tiny"] and by_alias.asked == 1
+    assert by_alias.diff == ask(root).diff
 
 
 def test_the_keys_that_count_are_found_in_nested_tables(catalog: object) -> None:

@@ -19,6 +19,7 @@ PLANS: dict[str, dict[str, Any]] = {
     "tgi-gaudi": {"model": "llama3-8b", "gpus": "1xgaudi3"},
     "tgi-a100": {"model": "llama3-8b", "gpus": "1xA100", "engine": "tgi"},
     "ollama-cpu": {"model": "llama3-8b", "gpus": "cpu:epyc-9654", "ram": "64GiB", "engine": "ollama"},
+    "llamacpp-cpu": {"model": "qwen3-8b", "gpus": "cpu:epyc-9654", "ram": "64GiB", "engine": "llamacpp"},
     "ollama-metal": {"model": "llama3-8b", "gpus": "1xM3-Max-64GB"},
 }
 MakePlan = Callable[..., Plan]

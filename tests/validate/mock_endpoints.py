@@ -1,4 +1,4 @@
-"""Small servers that speak OpenAI's, TGI's and Ollama's protocol, with faults that can be switched on."""
+"""Small servers that speak OpenAI's, TGI's, Ollama's and llama.cpp's protocol, with faults that can be switched on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VLLM_METRICS = (
 
 
 class Mock(BaseHTTPRequestHandler):
-    """`faults` is a set of words; `protocol` is vllm, tgi or ollama."""
+    """`faults` is a set of words; `protocol` is vllm, tgi, ollama or llamacpp."""
 
     protocol_version = "HTTP/1.1"
     protocol, faults, model, context, delay_s = "vllm", frozenset[str](), "mock", 256, 0.0
@@ -30,6 +30,14 @@ class Mock(BaseHTTPRequestHandler):
         known: dict[str, Any] = {
             "/v1/models": {"object": "list", "data": [{"id": self.model, "max_model_len": self.context}]},
         }
+        if "unlisted" in self.faults:
+            known["/v1/models"]["data"] = []
+        if "locked" in self.faults:
+            return self._error(401, "a key is needed")
+        if self.protocol == "llamacpp":
+            known["/v1/models"]["data"] = [{"id": self.model}]
+            settings = {"n_ctx": "many" if "native" in self.faults else self.context}
+            known["/props"] = {"total_slots": 4, "default_generation_settings": settings}
         if self.protocol == "tgi":
             known["/v1/models"]["data"] = [{"id": self.model}]
             known["/info"] = {
@@ -58,8 +66,10 @@ class Mock(BaseHTTPRequestHandler):
         handler = {
             "/v1/chat/completions": self._openai, "/v1/completions": self._openai, "/generate": self._tgi,
             "/generate_stream": self._tgi, "/api/generate": self._ollama, "/api/chat": self._ollama,
+            "/completion": self._llamacpp,
         }.get(self.path)  # fmt: skip
-        allowed = self.path.startswith("/v1") or {"tgi": "/gen", "ollama": "/api"}.get(self.protocol, "-") in self.path
+        own = {"tgi": "/gen", "ollama": "/api", "llamacpp": "/completion"}.get(self.protocol, "-")
+        allowed = self.path.startswith("/v1") or own in self.path
         return handler(body) if handler and allowed else self._json(404, {"error": "not found"})
 
     def _openai(self, body: dict[str, Any]) -> None:
@@ -68,7 +78,7 @@ class Mock(BaseHTTPRequestHandler):
             return self._error(400, "messages are missing")
         if not isinstance(body.get("temperature", 0), int | float):
             return self._error(422, "temperature is no number")
-        if body.get("model") != self.model and self.protocol != "tgi":
+        if body.get("model") != self.model and self.protocol not in ("tgi", "llamacpp"):
             return self._error(404, "no such model")
         if "ignore_eos" in body and "strict" in self.faults:
             return self._error(400, "ignore_eos is unknown")
@@ -85,6 +95,8 @@ class Mock(BaseHTTPRequestHandler):
             words = [WORDS[i % 10] for i in range(body["max_tokens"] + ("max_tokens" in self.faults))]
             if body.get("seed") and "seed" in self.faults:
                 words[0] = str(time.perf_counter_ns())
+        if "mumbles" in self.faults and "five" in prompt:  # of the usual prompt nothing can be read
+            words = ["\ufffd"] * len(words)
         text, reason = " ".join(words), "length"
         for stop in body.get("stop") or []:
             if stop in text:
@@ -117,6 +129,10 @@ class Mock(BaseHTTPRequestHandler):
         chunks: list[dict[str, Any]] = [{"token": {"text": word}, "generated_text": None} for word in WORDS[:n]]
         chunks[-1]["generated_text"] = None if "native" in self.faults else text
         return self._stream([f"data:{json.dumps(chunk)}\n\n" for chunk in chunks], "text/event-stream")
+
+    def _llamacpp(self, body: dict[str, Any]) -> None:
+        n = body["n_predict"] + ("native" in self.faults)
+        self._json(200, {"content": " ".join(WORDS[:n]), "tokens_predicted": n, "stop_type": "limit"})
 
     def _ollama(self, body: dict[str, Any]) -> None:
         n = body["options"]["num_predict"] + ("native" in self.faults)

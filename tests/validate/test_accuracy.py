@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from planner.sources.catalog import Catalog
 from planner.sources.measurements import held_out, memory_rows, speed_rows
 from planner.spec.measurement import SpeedRow
 from planner.validate.accuracy import Report, Target, errors_of, floors, report, targets
-from planner.validate.scored import UNFITTED, Scored
+from planner.validate.scored import Scored, score_speed
 
 DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
@@ -69,10 +70,13 @@ def test_held_out_predictions_are_of_rows_that_ship() -> None:
     assert {h.key for h in held_out()} <= keys
 
 
-def test_rows_that_a_fit_uses_have_held_out_predictions(whole: Report) -> None:
-    fitted = [s for s in whole.slices if s.engine == "vllm" and s.metric in ("TPOT", "TTFT")]
-    assert fitted
-    assert all(set(s.held_out) - {UNFITTED} for s in fitted)
+def test_rows_that_a_fit_uses_have_held_out_predictions() -> None:
+    keys = {h.key for h in held_out()}
+    means = [r for r in speed_rows() if r.engine == "vllm" and r.metric in ("itl_ms_mean", "ttft_ms_mean")]
+    used = [r for r in means if r.load == "closed_loop"]
+    assert len(used) > 900
+    odd = {(r.model, r.quantization) for r in used if r.key not in keys}
+    assert odd == {("Qwen/Qwen3-32B", "fp8")}
 
 
 def test_statistics_are_those_of_the_signed_errors() -> None:
@@ -112,15 +116,32 @@ def test_a_target_by_an_unknown_attribute_is_an_error() -> None:
 
 
 def test_a_worse_slice_breaches_its_floor(whole: Report, catalog: Catalog) -> None:
-    tighter = [f.model_copy(update={"median": 0.0}) for f in floors(catalog)]
-    told = whole.breaches(tighter)
-    assert len(told) > 30
-    assert all("is above 0.0%" in line for line in told)
+    for statistic in ("median", "p90"):
+        tighter = [f.model_copy(update={statistic: 0.0}) for f in floors(catalog)]
+        told = whole.breaches(tighter)
+        assert len(told) > 30
+        assert all(f"{statistic} " in line and "is above 0.0%" in line for line in told)
+
+
+def test_a_calibration_a_tenth_off_breaches_the_floors(catalog: Catalog) -> None:
+    """What a wrong edit of a fit would do: CI has to see it."""
+    spoilt = copy.copy(catalog)
+    worse = [
+        e.model_copy(update={"coefficients": {**e.coefficients, "mem_fraction": 0.9 * e.coefficients["mem_fraction"]}})
+        if "mem_fraction" in e.coefficients else e
+        for e in catalog.calibration.efficiencies
+    ]  # fmt: skip
+    vars(spoilt)["calibration"] = catalog.calibration.model_copy(update={"efficiencies": tuple(worse)})
+    rows = [r for r in speed_rows() if r.engine == "vllm" and r.accelerator == "h200-sxm"]
+    found = report(score_speed(spoilt, rows, ()), [], [])
+    mine = [f for f in floors(catalog) if f.slice in {s.name for s in found.slices if "decode" in s.name}]
+    assert mine
+    assert found.breaches(mine)
 
 
 def test_bands_cover_what_they_promise(whole: Report) -> None:
     """80 % bands hold 75 to 90 % of held-out rows, class by class where there are enough to tell."""
-    large = [c for c in whole.coverage if c.n >= 60]
+    large = [c for c in whole.coverage if c.n >= 20 and c.metric != "throughput"]  # which has ITL's band
     assert large
     for c in large:
-        assert 0.72 <= c.share <= 0.93, (c.metric, c.engine, c.device_class, c.share)
+        assert 0.74 <= c.share <= 0.92, (c.metric, c.engine, c.device_class, c.share)

@@ -106,10 +106,29 @@ def test_more_measurements_give_a_narrower_band(plan_named: PlanNamed, error: fl
         return math.log(figure.p50.high / figure.p50.low)
 
     shipped = width()
-    kept = planner.calibrate(plan, measured=probed(plan, error=error))
+    kept = planner.calibrate(plan, measured=probed(plan, ratio=1.05, error=error))
     one = width()
     local_calibration.write([kept.model_copy(update={"concurrency": c}) for c in (1, 8, 32, 64)])
     assert width() < one <= shipped
+
+
+@pytest.mark.parametrize("error", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("ratio", [0.01, 0.3, 0.9, 1.5, 4.0, 200.0])
+def test_the_corrected_band_holds_what_was_measured(plan_named: PlanNamed, ratio: float, error: float) -> None:
+    plan = plan_named("vllm-h100")
+    measured = probed(plan, ratio=ratio, error=error)
+    planner.calibrate(plan, measured=measured)
+    found = planner.estimate(
+        **H100, quantization=plan.best.quantization, kv_cache_dtype=plan.best.kv_cache_dtype, concurrency=32
+    )
+    assert found.ttft_ms is not None and found.itl_ms is not None and found.output_tokens_per_s is not None
+    seen = {check["name"]: check["figures"] for check in measured["checks"]}
+    for figure, value in (
+        (found.ttft_ms.p50, seen["TTFT"]["p50_ms"]),
+        (found.itl_ms.p50, seen["ITL"]["p50_ms"]),
+        (found.output_tokens_per_s, seen["throughput"]["output_tokens_per_s"]),
+    ):
+        assert figure.low * 0.999 <= value <= figure.high * 1.001, figure
 
 
 def test_another_model_is_moved_less_and_keeps_a_wider_band(plan_named: PlanNamed) -> None:

@@ -40,7 +40,7 @@ def asked(url: str, promise: Promise | None = None, **options: Any) -> dict[str,
     return {c.name: c for c in probe_checks(Client(url, timeout_s=10), promise or Promise(), **options)}
 
 
-@pytest.mark.parametrize("protocol", ["vllm", "tgi", "ollama"])
+@pytest.mark.parametrize("protocol", ["vllm", "tgi", "ollama", "llamacpp"])
 def test_a_sound_endpoint_passes(protocol: str) -> None:
     with serving(protocol) as url:
         found = asked(url + "/v1/", Promise(served_name="mock"), load=True, concurrency=2, requests=4)
@@ -49,7 +49,9 @@ def test_a_sound_endpoint_passes(protocol: str) -> None:
         assert found[name].status == "passed", found[name]
     for name in ("seed", "JSON schema", "error shapes", "load"):
         assert found[name].status == "passed", found[name]
-    own = {"tgi": "TGI /generate", "ollama": "Ollama /api/chat", "vllm": "metrics"}[protocol]
+    own = {
+        "tgi": "TGI /generate", "ollama": "Ollama /api/chat", "vllm": "metrics", "llamacpp": "llama.cpp /completion",
+    }[protocol]  # fmt: skip
     assert found[own].status == "passed"
     assert found["over-long context"].status == ("skipped" if protocol == "ollama" else "passed")
 
@@ -70,6 +72,7 @@ def test_a_sound_endpoint_passes(protocol: str) -> None:
         ("vllm", "drops", ["chat", "seed"]),
         ("tgi", "native", ["TGI /generate", "TGI stream"]),
         ("ollama", "native", ["Ollama /api/generate", "Ollama /api/chat", "Ollama stream"]),
+        ("llamacpp", "native", ["llama.cpp /completion", "llama.cpp /props"]),
     ],
 )
 def test_a_fault_is_found_by_its_check(protocol: str, fault: str, names: list[str]) -> None:
@@ -85,6 +88,25 @@ def test_another_model_or_context_than_planned_fails() -> None:
     with serving() as url:
         assert "serves other" in asked(url, Promise(served_name="other"))["models"].detail
         assert "planned 512" in asked(url, Promise(max_model_len=512))["models"].detail
+
+
+def test_an_endpoint_that_lists_no_model_is_asked_for_the_one_that_is_named() -> None:
+    with serving("vllm", "unlisted") as url:
+        silent, named = probe(url, load=False), probe(url, model="mock", load=False)
+    found, asked_for = ({c.name: c for c in verdict.checks} for verdict in (silent, named))
+    assert found["OpenAI API"].status == "skipped" and "--model" in found["OpenAI API"].detail
+    assert asked_for["models"].status == "failed" and asked_for["chat"].status == "passed"
+
+
+def test_a_missing_key_is_said() -> None:
+    with serving("vllm", "locked") as url:
+        assert "--api-key-env" in asked(url)["models"].detail
+
+
+def test_a_stop_string_is_looked_for_in_other_answers_too() -> None:
+    with serving("vllm", "mumbles") as url:
+        check = asked(url)["stop"]
+    assert check.status == "passed", check
 
 
 def test_a_schema_nobody_promised_is_skipped() -> None:
@@ -162,6 +184,11 @@ def test_a_start_up_log_is_read() -> None:
     assert logged.weights_bytes == round(14.9889 * GIB) and logged.kv_bytes == 50 * GIB
     assert (logged.kv_tokens, logged.concurrency, logged.concurrency_tokens) == (409600, 50.0, 8192)
     assert read_log("Model loading took 12.5 GB\n# GPU blocks: 27,896, # CPU blocks: 1").blocks == 27896
+    on_cpu = read_log(
+        "Explicitly set (1.0/23.54) GiB for KV cache on node 0.\n"
+        "CPU KV cache size: 1,048,576 tokens, Maximum concurrency for 512 tokens per request: 2048.00x"
+    )
+    assert (on_cpu.kv_bytes, on_cpu.kv_tokens, on_cpu.concurrency) == (1 << 30, 1_048_576, 2048.0)
     assert log_checks("nothing", None, None)[0].status == "skipped"
 
 

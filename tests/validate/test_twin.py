@@ -89,6 +89,16 @@ def test_a_window_keeps_its_share_of_the_context(plan_named: PlanNamed) -> None:
     assert {layer.window for layer in twin.engine_config.layers} == {None, 4096 * 512 // PLANNED_CONTEXT}
 
 
+@pytest.mark.parametrize(
+    ("context", "step", "expected"), [(8192, 8192, 512), (32768, 16384, 256), (131072, 8192, 128), (2048, 65536, 1024)]
+)
+def test_a_step_keeps_its_share_of_the_context(plan_named: PlanNamed, context: int, step: int, expected: int) -> None:
+    plan = plan_named("vllm-h100")
+    limits = plan.best.limits.model_copy(update={"max_model_len": context, "max_num_batched_tokens": step})
+    plan = plan.model_copy(update={"best": plan.best.model_copy(update={"limits": limits})})
+    assert make_twin(plan).step_tokens == expected
+
+
 @pytest.mark.parametrize("kind", ["mamba2", "gpt_oss", "no_such_type"])
 def test_what_the_engine_lacks_is_named(plan_named: PlanNamed, kind: str) -> None:
     plan = of_model(plan_named("vllm-h100"), MODELS[0], model_type=kind)

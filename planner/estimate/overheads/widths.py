@@ -80,7 +80,7 @@ def widths(model: ModelSpec, tp: int, ep: int) -> Widths:
                 ceil_div(m.heads, tp) * (m.qk_nope_head_dim + m.v_head_dim)
                 for g in model.layers
                 for m in g.mixers
-                if isinstance(m, Mla)
+                if isinstance(m, Mla) and not m.output_groups
             ),
             default=0,
         ),

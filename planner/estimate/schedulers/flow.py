@@ -29,6 +29,7 @@ class Flow:
     """Means of one engine: seconds, requests/s, and the sequences that decode and run at once.
 
     `start_last_s`: TTFT of the last of the wave in which all clients send at once; 0 where there is none.
+    `settled_ttft_s`: mean TTFT after that wave; 0 where `ttft_s` is that.
     """
 
     ttft_s: float
@@ -38,6 +39,7 @@ class Flow:
     running: float
     saturated: bool = False
     start_last_s: float = 0.0
+    settled_ttft_s: float = 0.0
 
 
 def steady(step: Steps, policy: Policy, workload: Workload, concurrency: float) -> Flow:

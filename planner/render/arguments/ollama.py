@@ -33,7 +33,9 @@ def source(configuration: Configuration, inside: str | None = None) -> str:
     if model.ollama_tag:
         return model.ollama_tag
     if is_local(model):
-        return inside or own_path(model)
+        path = own_path(model)
+        # without the dot a file that is not there yet would be asked of a registry
+        return inside or (path if path.startswith("/") else f"./{path}")
     kind = configuration.quantization.removeprefix("gguf:")
     return f"hf.co/{model.checkpoint}:{kind}"
 

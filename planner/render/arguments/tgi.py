@@ -36,6 +36,8 @@ def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ..
         ("--max-batch-prefill-tokens", limits.max_batch_prefill_tokens),
         ("--max-batch-total-tokens", limits.max_batch_total_tokens),
         ("--max-concurrent-requests", max(limits.max_num_seqs, limits.max_queue or 0)),
+        # Gaudi compiles graphs for batches up to this, and does not start without it
+        ("--max-batch-size", limits.max_num_seqs if configuration.engine.platform == "gaudi" else None),
         ("--cuda-memory-fraction", limits.gpu_memory_utilization),
         ("--cuda-graphs", "0" if configuration.engine.platform in ("cpu", "xpu") else None),
         *_features(configuration),

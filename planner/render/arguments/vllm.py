@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from planner.render.arguments import container_model_path, dtype_flag, is_local, kv_cache_flag, options
 from planner.spec.features import adapter_name, adapter_repository
-from planner.units import GIB
 
 if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Resolved
@@ -39,7 +38,10 @@ def arguments(configuration: Configuration, resolved: Resolved) -> tuple[str, ..
         ("--max-num-seqs", limits.max_num_seqs),
         ("--max-num-batched-tokens", limits.max_num_batched_tokens),
         ("--gpu-memory-utilization", None if on_cpu(configuration) else limits.gpu_memory_utilization),
+        ("--kv-cache-memory-bytes", configuration.memory.bytes_of("kv_cache") if on_cpu(configuration) else None),
     )
+    if resolved.engine.startup is not None and resolved.engine.startup.drain_flag is not None:
+        words += options((resolved.engine.startup.drain_flag, resolved.engine.startup.drain_s))
     return (*words, *feature_words(configuration, resolved))
 
 
@@ -94,11 +96,11 @@ def on_cpu(configuration: Configuration) -> bool:
 
 
 def environment(configuration: Configuration, resolved: Resolved) -> dict[str, str]:
-    """The KV pool of the CPU build, in whole GiB (the unit that the variable has)."""
-    if not on_cpu(configuration):
-        return {}
-    pool_gib = max(1, configuration.memory.bytes_of("kv_cache") // GIB)
-    return {"VLLM_CPU_KVCACHE_SPACE": str(pool_gib)}
+    """On Gaudi what graphs may take."""
+    memory = resolved.engine.memory
+    if configuration.engine.platform == "gaudi" and memory is not None and "gaudi_graph_share" in memory.coefficients:
+        return {"VLLM_GRAPH_RESERVED_MEM": f"{memory.coefficients['gaudi_graph_share']:g}"}
+    return {}
 
 
 def listen(port: int) -> tuple[str, ...]:

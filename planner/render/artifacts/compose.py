@@ -88,4 +88,9 @@ def image(launch: Launch) -> str:
     return "${IMAGE:?set IMAGE to " + repository + "@sha256:DIGEST}"
 
 
-TARGET = Target("compose", "Docker Compose", ("compose.yaml",), docker.refuses, render, extra=monitoring.paths)
+def paths(plan: Plan) -> tuple[str, ...]:
+    """What the services build, create and mount."""
+    return (*docker.paths(plan), *monitoring.paths(plan))
+
+
+TARGET = Target("compose", "Docker Compose", ("compose.yaml",), docker.refuses, render, extra=paths)

@@ -23,7 +23,7 @@ def refuses(plan: Plan) -> str | None:
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """The script, and for Ollama the Modelfile that it mounts."""
     launch = plan_launch(plan)
-    mounts = [mount_words("volume", f"{launch.name}-{v.name}", v.path) for v in launch.volumes]
+    mounts = [mount_words("volume", f"{launch.host_name}-{v.name}", v.path) for v in launch.volumes]
     text = fill(
         "docker/docker-run.sh.j2",
         launch=launch,
@@ -45,6 +45,12 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return files
 
 
+def paths(plan: Plan) -> tuple[str, ...]:
+    """What a container needs beside the command: Ollama's Modelfile, the Dockerfile of an image with a plugin."""
+    best = plan.best
+    return (*(["Modelfile"] if best.engine.name == "ollama" else []), *(["Dockerfile"] if best.engine.plugin else []))
+
+
 def mount_words(kind: str, source: str, target: str) -> str:
     """The value of one `--mount`: comma-separated fields, each quoted as CSV."""
     return ",".join((f"type={kind}", mount(f"source={source}"), mount(f"target={target}")))
@@ -58,4 +64,4 @@ def headline(plan: Plan) -> str:
     )
 
 
-TARGET = Target("docker", "Docker command", ("docker-run.sh",), refuses, render)
+TARGET = Target("docker", "Docker command", ("docker-run.sh",), refuses, render, extra=paths)

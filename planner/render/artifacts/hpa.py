@@ -58,7 +58,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 TARGET = Target(
     "hpa",
     "Autoscaling on the engine's queue (HPA)",
-    ("hpa.yaml", "prometheus-adapter.yaml"),
+    ("hpa.yaml", "prometheus-adapter.yaml", "k8s.yaml"),
     refuses,
     render,
     default=False,

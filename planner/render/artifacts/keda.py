@@ -18,4 +18,6 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {"keda.yaml": fill("keda/keda.yaml.j2", **hpa.values(plan)), **kubernetes.render(plan, slugs)}
 
 
-TARGET = Target("keda", "Autoscaling on the engine's queue (KEDA)", ("keda.yaml",), refuses, render, default=False)
+TARGET = Target(
+    "keda", "Autoscaling on the engine's queue (KEDA)", ("keda.yaml", "k8s.yaml"), refuses, render, default=False
+)

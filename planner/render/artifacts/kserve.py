@@ -7,6 +7,7 @@ the second, which is then kserve.yaml.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.render import nodes, placement, pod
@@ -29,6 +30,7 @@ _PRESET_FLAGS = (
     "--enable-expert-parallel",
     "--host",
     "--port",
+    "--shutdown-timeout",
 )
 """What the presets say by themselves."""
 _PLAIN = re.compile(r"--[a-z.-]+(=[A-Za-z0-9_.:/-]+)?|[A-Za-z0-9._/-]+=[A-Za-z0-9._/-]+", re.ASCII)
@@ -51,6 +53,20 @@ def refuses(plan: Plan) -> str | None:
 def only_presets(plan: Plan) -> bool:
     """True where an InferenceService of ours cannot be: several nodes, or weights that KServe has to fetch from S3."""
     return nodes.nodes_per_replica(plan) > 1 or _in_s3(plan)
+
+
+def why_no_predictor(plan: Plan) -> str | None:
+    """Why there is no InferenceService of ours; None where there is one."""
+    over = nodes.nodes_per_replica(plan)
+    if over > 1:
+        return f"its predictor is one pod, and a replica of this plan takes {over} nodes"
+    return "the weights are in S3, which KServe's own initializer has to fetch" if _in_s3(plan) else None
+
+
+def omits(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """The one of the two resources that this plan cannot have."""
+    pairs = (("InferenceService", why_no_predictor(plan)), ("LLMInferenceService", why_no_presets(plan)))
+    return tuple((what, why) for what, why in pairs if why is not None)
 
 
 def _in_s3(plan: Plan) -> bool:
@@ -101,7 +117,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     files = {}
     if only_presets(plan):
         return {FILE: llm_inference_service(plan, FILE)}
-    launch = plan_launch(plan)
+    launch, absent = plan_launch(plan), why_no_presets(plan)
     several = launch.replicas > 1
     made = pod.pod_of(launch, several=several, container="kserve-container")
     files[FILE] = fill(
@@ -110,8 +126,10 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         several=several,
         access_mode="ReadWriteMany" if several else "ReadWriteOnce",
         timeout_s=max(MIN_TIMEOUT_S, launch.grace_s),
+        absent=absent,
+        llm_file=LLM_FILE,
     )
-    if why_no_presets(plan) is None:
+    if absent is None:
         files[LLM_FILE] = llm_inference_service(plan, LLM_FILE)
     return files
 
@@ -119,6 +137,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 def llm_inference_service(plan: Plan, file: str) -> str:
     """The second form, named `file` in its own instructions."""
     launch, parallel = plan_launch(plan), plan.best.parallelism
+    launch = replace(launch, environment=dict(sorted({**nodes.environment(plan), **launch.environment}.items())))
     over = nodes.nodes_per_replica(plan)
     parallelism: dict[str, int | bool] = {"tensor": parallel.tensor}
     if parallel.pipeline > 1:
@@ -131,12 +150,29 @@ def llm_inference_service(plan: Plan, file: str) -> str:
         "kserve/llminferenceservice.yaml.j2",
         **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1, drains=launch.replicas > 1)),
         file=file,
+        absent=why_no_predictor(plan),
+        beside=FILE,
         uri=model_uri(plan),
         parallelism=parallelism,
         roles=("template", "worker") if over > 1 else ("template",),
         words=" ".join(additional_words(plan)),
         devices_per_node=launch.devices_per_replica // over,
+        rdma=nodes.rdma(plan),
     )
 
 
-TARGET = Target("kserve", "KServe (InferenceService, LLMInferenceService)", (FILE,), refuses, render, default=False)
+def paths(plan: Plan) -> tuple[str, ...]:
+    """The presets' file, where it stands beside an InferenceService."""
+    return (LLM_FILE,) if not only_presets(plan) and why_no_presets(plan) is None else ()
+
+
+TARGET = Target(
+    "kserve",
+    "KServe (InferenceService; kserve-llm.yaml where LLMInferenceService's presets start the plan)",
+    (FILE,),
+    refuses,
+    render,
+    default=False,
+    extra=paths,
+    omits=omits,
+)

@@ -1,8 +1,11 @@
-"""`k8s.yaml`: Deployment, Service, volume claim, service account, disruption budget, network policy; no namespace."""
+"""`k8s.yaml`: priority, account, volume claim, settings, Service, Deployment, disruption budget, network policy.
+
+No namespace: that is the cluster's choice (`kubectl apply -n`, or the overlay of target kustomize).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from planner.render import placement, pod
 from planner.render.launch import Launch, plan_launch, why_no_container
@@ -13,6 +16,8 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 AUTOSCALERS = ("hpa", "keda")
+MONITORING = {"kubernetes.io/metadata.name": "monitoring"}
+"""Where Prometheus is, which an autoscaler asks: its namespace may read the metrics."""
 
 
 def refuses(plan: Plan) -> str | None:
@@ -51,13 +56,20 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 
 
 def manifests(
-    plan: Plan, launch: Launch, pod_: pod.Pod, *, several: bool, elastic: bool = False, start: bool = True
+    plan: Plan,
+    launch: Launch,
+    pod_: pod.Pod,
+    *,
+    several: bool,
+    elastic: bool = False,
+    start: bool = True,
+    **network: Any,
 ) -> str:
-    """The objects around `pod_`. `several` replicas share one claim, so many nodes must be able to mount it;
-    `start` says on top how to apply k8s.yaml."""
+    """The objects around `pod_`. `several` replicas share one claim, so many nodes must be able to mount it; `start`
+    says on top how to apply k8s.yaml; `network` differs from the usual policy (`open_to`, `dns_ports`)."""
     return fill(
         "kubernetes/k8s.yaml.j2",
-        **pod.values(plan, launch, pod_),
+        **pod.values(plan, launch, pod_, **({"open_to": MONITORING} if elastic else {}), **network),
         access_mode="ReadWriteMany" if several else "ReadWriteOnce",
         several=several,
         elastic=elastic,

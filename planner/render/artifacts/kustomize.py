@@ -1,4 +1,4 @@
-"""`kustomization.yaml`: what differs between clusters, over k8s.yaml, and the priority of its pods."""
+"""`kustomization.yaml`: what differs between clusters, over k8s.yaml."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from planner.render.artifacts.docker import headline
 from planner.render.launch import plan_launch
 from planner.render.names import split_reference
 from planner.render.registry import Target
-from planner.render.templating import fill, static
+from planner.render.templating import fill
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
@@ -30,8 +30,9 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             image_value=digest or tag,
             access_mode="ReadWriteMany" if elastic or launch.replicas > 1 else "ReadWriteOnce",
             elastic=elastic,
+            # one of the two: both would set the number of replicas
+            scaler=next((f"{slug}.yaml" for slug in kubernetes.AUTOSCALERS if slug in slugs), None),
         ),
-        "priorityclass.yaml": static("kustomize/priorityclass.yaml"),
         **kubernetes.render(plan, slugs),
     }
 
@@ -39,7 +40,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 TARGET = Target(
     "kustomize",
     "Kustomize overlay over the manifests",
-    ("kustomization.yaml", "priorityclass.yaml"),
+    ("kustomization.yaml", "k8s.yaml"),
     kubernetes.refuses,
     render,
     default=False,

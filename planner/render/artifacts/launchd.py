@@ -38,4 +38,4 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {FILE: text, **ollama.render(plan, slugs)}
 
 
-TARGET = Target("launchd", "launchd agent for Ollama on macOS", (FILE,), refuses, render, default=False)
+TARGET = Target("launchd", "launchd agent for Ollama on macOS", (FILE, *ollama.FILES), refuses, render, default=False)

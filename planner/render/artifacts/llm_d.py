@@ -72,7 +72,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     sidecar = placement.mirrored(plan, companion_image("llm-d-routing-sidecar").reference) if split(plan) else None
     text = fill(
         "llm-d/llm-d.yaml.j2",
-        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1, drains=launch.replicas > 1)),
+        **pod.values(plan, launch, pod.pod_of(launch, several=launch.replicas > 1)),
         uri=f"hf://{plan.best.model.checkpoint}",
         roles=_roles(plan, launch),
         sidecar=sidecar,

@@ -35,23 +35,35 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         f"--master-addr={LEADER}",
         f"--master-port={nodes.MASTER_PORT}",
     )
+    devices = nodes.rdma(plan)
     leader = pod.pod_of(
         launch,
         several=False,
+        # several groups may well be in several zones
+        together=launch.replicas == 1,
+        resources=devices,
+        pins=bool(devices),
         expanded=(*joined, "--node-rank=0"),
         fields={"VLLM_HOST_IP": "status.podIP"},
     )
+    startup = plan.resolved.engine.startup
+    draining = leader.drain_s + (startup.drain_s if startup is not None else 0)
     worker = replace(
         leader,
         probes=False,
-        drain_s=0,
-        grace_s=launch.grace_s,
+        # as long as the leader has requests to finish, which need every stage
+        drain_s=draining,
+        grace_s=draining + launch.grace_s,
         expanded=(*joined, f"--node-rank={INDEX}", "--headless"),
     )
     text = fill(
         "lws/lws.yaml.j2",
-        **pod.values(plan, launch, leader),
+        **pod.values(plan, launch, leader, peers=True),
         worker=worker,
+        # the controller makes a headless Service of this name; the plain name is the Service that clients use
+        group=f"{launch.name}-group",
+        link=nodes.link(plan),
+        topology_key=nodes.topology_key(plan),
         nodes=size,
         several=True,
         access_mode="ReadWriteMany",

@@ -81,7 +81,7 @@ def dashboard(plan: Plan) -> dict[str, Any]:
     best = plan.best
     planned = {
         "max_num_seqs": float(best.limits.max_num_seqs),
-        "ttft_s": best.performance.ttft_ms.p99.value / 1000 if best.performance else None,
+        "ttft_s": best.performance.ttft_ms_at(99) / 1000 if best.performance else None,
         "itl_s": best.performance.itl_ms_at(99) / 1000 or None if best.performance else None,
         "output_tokens_per_s": best.performance.output_tokens_per_s.value if best.performance else None,
     }

@@ -23,7 +23,7 @@ _REVISION = re.compile(r"[A-Za-z0-9._/-]+")
 
 
 def not_nim(plan: Plan) -> str | None:
-    """Why this plan is none for NIM, on however many nodes."""
+    """Why this plan is none for NIM."""
     best = plan.best
     if best.engine.name != "nim":
         return f"the plan's engine is {best.engine.name}; plan with engine nim"
@@ -40,11 +40,14 @@ def not_nim(plan: Plan) -> str | None:
 
 
 def refuses(plan: Plan) -> str | None:
-    """Besides what no NIM can do: a replica over several nodes."""
+    """Besides what no NIM can do: a replica over several nodes, for which NVIDIA has images of one model only."""
     reason = not_nim(plan)
     per_replica, per_node = plan.best.parallelism.devices_per_replica, plan.resolved.machine.devices_per_node
     if reason is None and per_replica > per_node:
-        reason = f"one replica takes {per_replica} devices and a node has {per_node}: use target nim-operator"
+        reason = (
+            f"one replica takes {per_replica} devices and a node has {per_node}: a NIM without a model of its own "
+            "runs on one node; plan with engine vllm and target lws"
+        )
     return reason
 
 

@@ -1,12 +1,16 @@
-"""`nim-operator.yaml`: NIMCache and NIMService of NVIDIA's operator, over several nodes where the plan needs it."""
+"""`nim-operator.yaml`: NIMCache and NIMService of NVIDIA's operator, and what guards the pods that it makes.
+
+Facts: the types of k8s-nim-operator 3.1 (api/apps/v1alpha1) and its documentation, by which a model-free NIM runs on
+one node.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.render import names, nodes, placement, pod
+from planner.render import names, placement, pod
 from planner.render.arguments import nim as arguments
-from planner.render.artifacts import nim
+from planner.render.artifacts import kubernetes, nim
 from planner.render.artifacts.docker import headline
 from planner.render.launch import PROBE_PERIOD_S, find_image
 from planner.render.registry import Target
@@ -17,13 +21,14 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "nim-operator.yaml"
+LIVE_PATH = "/v1/health/live"
 PULL_SECRET = "ngc-secret"
 """Of NVIDIA's registry, where no mirror has its own."""
 
 
 def refuses(plan: Plan) -> str | None:
     """The cache fetches `organisation/model` from the Hub; the service joins repository and tag itself."""
-    reason = nim.not_nim(plan)
+    reason = nim.refuses(plan)
     if reason is not None:
         return reason
     if "/" not in plan.best.model.checkpoint:
@@ -41,7 +46,6 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     reference = placement.mirrored(plan, best.engine.image or image.reference)
     repository, tag, _ = names.split_reference(reference)
     namespace, _, model = best.model.checkpoint.partition("/")
-    over = nodes.nodes_per_replica(plan)
     environment = {
         **image.environment,
         **arguments.environment(best, plan.resolved),
@@ -49,7 +53,6 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     }
     del environment["NIM_MODEL_PATH"]  # the cache is mounted in its place
     name = f"llm-{names.slug(best.model.served_name)}"
-    several = parallel.replicas > 1 or over > 1
     text = fill(
         "nim/nim-operator.yaml.j2",
         title=headline(plan),
@@ -66,22 +69,30 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         repository=repository,
         tag=tag,
         disk_gib=max(1, ceil_div(limits.disk_bytes, GIB)),
-        access_mode="ReadWriteMany" if several else "ReadWriteOnce",
+        access_mode="ReadWriteMany" if parallel.replicas > 1 else "ReadWriteOnce",
         shm_mib=ceil_div(limits.shm_bytes or 64 * MIB, MIB),
         memory_mib=ceil_div(limits.host_memory_bytes, MIB),
         replicas=parallel.replicas,
         environment=environment,
+        token=nim.token(plan),
         fetching=placement.environment(plan.request.site),
         selector=pod.node_selector(plan),
-        cpu_request=parallel.devices_per_replica // over + 2,
-        devices_per_node=parallel.devices_per_replica // over,
-        nodes=over,
-        pipeline=parallel.pipeline,
-        tensor=parallel.tensor,
+        cpu_request=parallel.devices_per_replica + 2,
+        devices=parallel.devices_per_replica,
         health_path=plan.resolved.engine.health_path or nim.DEFAULT_HEALTH,
+        live_path=LIVE_PATH,
         probe_period_s=PROBE_PERIOD_S,
         startup_failures=max(1, ceil_div(limits.startup_budget_seconds, PROBE_PERIOD_S)),
         port=image.port,
+        launch={"name": name, "egress_ports": placement.egress_ports(plan.request.site)},
+        caller=pod.CALLER,
+        # what the operator's Deployment selects its pods by
+        policy_labels={"app": name},
+        entry_port="api",
+        peers=False,
+        operator_rules=(),
+        open_to=kubernetes.MONITORING,
+        dns_ports=(pod.DNS_PORT,),
     )
     return {FILE: text}
 

@@ -13,6 +13,7 @@ from planner.render.templating import fill
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
+FILES = ("Modelfile", "ollama-create.sh")
 DEFAULT_PORT = 11434
 
 
@@ -28,6 +29,11 @@ def modelfile(plan: Plan) -> str:
     return fill(
         "ollama/Modelfile.j2",
         origin=f"{configuration.model.checkpoint} ({configuration.quantization})",
+        chat=(
+            "TEMPLATE and stop words are the tag's own."
+            if configuration.model.ollama_tag
+            else "No TEMPLATE: Ollama takes the chat template that the GGUF file holds."
+        ),
         source=engine.source(configuration),
         parameters=engine.parameters(configuration, resolved),
     )
@@ -49,4 +55,4 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     return {"Modelfile": modelfile(plan), "ollama-create.sh": script}
 
 
-TARGET = Target("ollama", "Ollama Modelfile", ("Modelfile", "ollama-create.sh"), refuses, render)
+TARGET = Target("ollama", "Ollama Modelfile", FILES, refuses, render)

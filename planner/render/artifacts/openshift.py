@@ -1,6 +1,7 @@
-"""`openshift.yaml`: the manifests under restricted-v2, and a Route.
+"""`openshift.yaml`: the manifests under restricted-v2, and a Route; for vLLM on NVIDIA also with Red Hat's image.
 
-An image that must be root cannot run there. For vLLM on NVIDIA Red Hat's image takes its place.
+The user is the project's to assign: what counts is whether an image works for one that it has never heard of, not the
+user that it prepares. An image that must be root cannot run there.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ if TYPE_CHECKING:
     from planner.spec.companion import CompanionImage
     from planner.spec.plan import Plan
 
-FILE = "openshift.yaml"
+FILE, REDHAT_FILE = "openshift.yaml", "openshift-redhat.yaml"
 HOME = "/tmp"
 CACHE = "/cache"
 MIN_TIMEOUT_S = 600
-_SUBSTITUTES = {("vllm", "cuda"): "redhat-vllm"}
+DNS_PORTS = (pod.DNS_PORT, 5353)
+"""OpenShift's DNS pods listen on the second, which is what a policy sees behind the Service."""
+ROUTERS = {"policy-group.network.openshift.io/ingress": ""}
+"""Label of the namespaces from which OpenShift's routers send."""
+_OTHERS = {("vllm", "cuda"): "redhat-vllm"}
 _ENVIRONMENTS = {
     "vllm": {
         "HF_HOME": f"{CACHE}/weights",
@@ -48,7 +53,7 @@ def refuses(plan: Plan) -> str | None:
         return f"the image for {launch.platform} needs {', '.join(wanted)}, which restricted-v2 does not give"
     if launch.derived_from is not None:
         return "the image with the plugin is not known to run as an assigned user; derive an image from one that does"
-    if not any_user(plan) and substitute(plan) is None:
+    if not any_user(plan) and redhat(plan) is None:
         return (
             f"{launch.engine}'s image for {launch.platform} is only known to run as root, which restricted-v2 forbids"
         )
@@ -64,17 +69,24 @@ def any_user(plan: Plan) -> bool:
     return plan.best.engine.name == "ollama" or (image is not None and image.arbitrary_user)
 
 
-def substitute(plan: Plan) -> CompanionImage | None:
-    """The image that takes the planned one's place, if there is one."""
+def redhat(plan: Plan) -> CompanionImage | None:
+    """Red Hat's image of the same engine, if there is one."""
     from planner.sources.companions import companion_image
 
-    name = _SUBSTITUTES.get((plan.best.engine.name, plan.best.engine.platform))
+    name = _OTHERS.get((plan.best.engine.name, plan.best.engine.platform))
     return companion_image(name) if name else None
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
-    """One file for `oc apply -f`."""
-    other = None if any_user(plan) else substitute(plan)
+    """One file for `oc apply -f`: the planned image where it can run; beside it, or else in its place, Red Hat's."""
+    own, other = any_user(plan), redhat(plan)
+    files = {FILE: _manifests(plan, FILE, None if own else other)}
+    if own and other is not None:
+        files[REDHAT_FILE] = _manifests(plan, REDHAT_FILE, other)
+    return files
+
+
+def _manifests(plan: Plan, file: str, other: CompanionImage | None) -> str:
     launch = restricted(plan_launch(plan))
     if other is not None:
         launch = replace(
@@ -83,19 +95,34 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             image_note=other.note,
             image_verified=False,
             command=launch.command or ("vllm", "serve"),
+            args=_without_drain(plan, launch.args),
         )
     several = launch.replicas > 1
     made = pod.pod_of(launch, several=several, restricted=True, scratch=HOME)
-    return {
-        FILE: fill(
-            "openshift/openshift.yaml.j2",
-            manifests=kubernetes.manifests(plan, launch, made, several=several, start=False).rstrip("\n"),
-            launch=launch,
-            labels=pod.labels(launch),
-            substitute=other.note if other else None,
-            timeout_s=max(MIN_TIMEOUT_S, launch.grace_s),
-        )
-    }
+    manifests = kubernetes.manifests(
+        plan, launch, made, several=several, start=False, open_to=ROUTERS, dns_ports=DNS_PORTS
+    )
+    beside = REDHAT_FILE if other is None and redhat(plan) is not None else None
+    return fill(
+        "openshift/openshift.yaml.j2",
+        manifests=manifests.rstrip("\n"),
+        launch=launch,
+        labels=pod.labels(launch),
+        file=file,
+        beside=beside,
+        redhat=other.note if other else None,
+        build=other.engine_version if other else None,
+        planned=plan.best.engine.version,
+        forced=other is not None and not any_user(plan),
+        timeout_s=max(MIN_TIMEOUT_S, launch.grace_s),
+    )
+
+
+def _without_drain(plan: Plan, words: tuple[str, ...]) -> tuple[str, ...]:
+    """`words` less the option that an older build does not know and can do without."""
+    startup = plan.resolved.engine.startup
+    flag = startup.drain_flag if startup is not None else None
+    return tuple(word for word in words if flag is None or word.partition("=")[0] != flag)
 
 
 def restricted(launch: Launch) -> Launch:
@@ -110,4 +137,17 @@ def restricted(launch: Launch) -> Launch:
     )
 
 
-TARGET = Target("openshift", "OpenShift, restricted-v2, with a Route", (FILE,), refuses, render, default=False)
+def paths(plan: Plan) -> tuple[str, ...]:
+    """Red Hat's file, where it stands beside the planned image's."""
+    return (REDHAT_FILE,) if any_user(plan) and redhat(plan) is not None else ()
+
+
+TARGET = Target(
+    "openshift",
+    "OpenShift, restricted-v2, with a Route (openshift-redhat.yaml: with Red Hat's vLLM)",
+    (FILE,),
+    refuses,
+    render,
+    default=False,
+    extra=paths,
+)

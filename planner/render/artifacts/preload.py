@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.render import placement
+from planner.render.arguments import vllm
 from planner.render.artifacts.docker import headline, mount_words
 from planner.render.charts import why_no_plain_name
 from planner.render.launch import plan_launch, why_no_image
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "preload.sh"
+TOKENIZER_FILES = ("*.json", "tokenizer*", "*.jinja")
 
 
 def closed(plan: Plan) -> bool:
@@ -59,13 +61,17 @@ def images(plan: Plan) -> list[tuple[str, str]]:
     return [(reference, placement.mirrored(plan, reference)) for reference in found]
 
 
-def repositories(plan: Plan) -> list[tuple[str, str | None]]:
-    """(repository, revision) of the model, what drafts, and the adapters."""
-    model, features = plan.best.model, plan.best.features
-    found: list[tuple[str, str | None]] = [(model.checkpoint, model.revision)]
+def repositories(plan: Plan) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    """(repository, revision, patterns of files; none: all) of the model, its tokenizer, what drafts, the adapters."""
+    best, features = plan.best, plan.best.features
+    own = (best.model.file,) if best.model.file else ()
+    found: list[tuple[str, str | None, tuple[str, ...]]] = [(best.model.checkpoint, best.model.revision, own)]
+    tokenizer = vllm.tokenizer(best, plan.resolved) if best.engine.name == "vllm" else None
+    if tokenizer is not None:
+        found.append((tokenizer, None, TOKENIZER_FILES))
     if features is not None:
-        found += [(features.draft_model, None)] if features.draft_model else []
-        found += [(adapter_repository(adapter), None) for adapter in features.lora_adapters]
+        found += [(features.draft_model, None, ())] if features.draft_model else []
+        found += [(adapter_repository(adapter), None, ()) for adapter in features.lora_adapters]
     return found
 
 
@@ -82,13 +88,12 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             images=images(plan),
             mirror=site.registry,
             repositories=repositories(plan) if not site.reaches_hub else [],
-            file=plan.best.model.file,
             kind=kind,
             place=place,
             claim=claim,
             path=path,
             launch=launch,
-            fill_volume=mount_words("volume", f"{launch.name}-{launch.volumes[0].name}", launch.volumes[0].path),
+            fill_volume=mount_words("volume", f"{launch.host_name}-{launch.volumes[0].name}", launch.volumes[0].path),
             cache=launch.volumes[0].path,
         )
     }

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "production-stack.yaml"
+GRACE_S, ROLLOUT_S = 30, 1200
+"""Kubernetes' grace period, which the chart leaves as it is, and how long the chart lets a rollout take."""
+_MARGIN_S = 5
 _SAID_BY_VALUES = (
     "--revision",
     "--tensor-parallel-size",
@@ -34,6 +37,17 @@ def refuses(plan: Plan) -> str | None:
     return reason
 
 
+def _words(plan: Plan, args: tuple[str, ...]) -> list[str]:
+    """What the chart does not say itself; requests get the time to finish that its pods have."""
+    startup = plan.resolved.engine.startup
+    flag = startup.drain_flag if startup is not None else None
+    words = [word for word in args if word.partition("=")[0] not in _SAID_BY_VALUES]
+    if startup is None or flag is None:
+        return words
+    drain_s = min(startup.drain_s, GRACE_S - _MARGIN_S)
+    return [f"{flag}={drain_s}" if word.partition("=")[0] == flag else word for word in words]
+
+
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """One values file."""
     from planner.sources.companions import companion_image
@@ -44,7 +58,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     text = fill(
         "production-stack/production-stack.yaml.j2",
         **pod.values(plan, launch, pod.pod_of(launch, several=False, drains=False)),
-        environment=placement.environment(plan.request.site),
+        environment=launch.environment,
         repository=repository,
         tag=tag,
         model=best.model.checkpoint,
@@ -52,7 +66,9 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         limits=best.limits,
         tensor=best.parallelism.tensor,
         prefix_caching=plan.resolved.engine.defaults.prefix_caching,
-        words=[word for word in launch.args[1:] if word.partition("=")[0] not in _SAID_BY_VALUES],
+        words=_words(plan, launch.args[1:]),
+        rollout_s=ROLLOUT_S,
+        slow=launch.progress_deadline_s > ROLLOUT_S,
         access_mode="ReadWriteOnce" if launch.replicas == 1 else "ReadWriteMany",
         router_repository=router,
         router_tag=router_tag,

@@ -25,7 +25,20 @@ _DRAFTING = {
     "--spec-tokens": "speculative_config.num_speculative_tokens",
 }
 Scalar = str | int | float | bool
-_NOT_KWARGS = ("--served-model-name", "--host", "--port")
+_NOT_KWARGS = ("--served-model-name", "--host", "--port", "--shutdown-timeout")
+"""What the command line says of its own server, which is Ray's here: name, address, draining."""
+HEAD_MEMORY_MIB, HEAD_SHM_MIB, HEAD_CPUS = 8192, 2048, 2
+OBJECT_STORE_BYTES = 1 << 30
+"""Requests and answers are small; Ray's default, a third of the memory, would not fit beside the engine in /dev/shm."""
+_GCS, _RAYLET, _PROXY = "/api/gcs_healthz", "/api/local_raylet_healthz", "/-/healthz"
+_START_S = 300
+"""Ray's own processes start in seconds; weights load inside Serve, which the operator waits for by itself."""
+PROBE_PERIOD_S = 10
+HEAD_PORTS = (("gcs-server", 6379), ("dashboard", 8265), ("client", 10001), ("serve", 8000), ("dashboard-agent", 52365))
+WORKER_PORTS = (("serve", 8000), ("dashboard-agent", 52365))
+OPERATOR = {"app.kubernetes.io/name": "kuberay-operator"}
+"""Label of the operator's pods by its chart: it hands over serveConfigV2 and reads the state from another namespace."""
+_OPERATOR_PORTS = (8265, 52365, 8000)
 
 
 def refuses(plan: Plan) -> str | None:
@@ -116,15 +129,51 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         engine_kwargs=kwargs,
         ongoing=limits.max_num_seqs + (limits.max_queue or limits.max_num_seqs),
     )
+    devices = nodes.rdma(plan)
+    worker = pod.pod_of(
+        launch,
+        several=False,
+        drains=False,
+        container="ray-worker",
+        probes=False,
+        ports=WORKER_PORTS,
+        watches=_watches(_RAYLET, "dashboard-agent", ready=(_PROXY, "serve")),
+        resources=devices,
+        pins=bool(devices),
+    )
+    instance = {"app.kubernetes.io/instance": launch.name}
     text = fill(
         "ray/ray.yaml.j2",
         **pod.values(
             plan,
             launch,
-            pod.pod_of(launch, several=False, drains=False, container="ray-worker", probes=False),
+            worker,
             command=None,
             args=(),
+            # KubeRay's Services select by app.kubernetes.io/name, which it sets itself
+            policy_labels=instance,
+            entry_port="serve",
+            peers=True,
+            operator_rules=({"labels": OPERATOR, "ports": _OPERATOR_PORTS},),
         ),
+        head_launch=replace(
+            launch,
+            devices_per_replica=0,
+            kubernetes_resource=None,
+            cpu_request=HEAD_CPUS,
+            host_memory_mib=HEAD_MEMORY_MIB,
+            shm_mib=HEAD_SHM_MIB,
+        ),
+        head=replace(
+            worker,
+            container="ray-head",
+            ports=HEAD_PORTS,
+            watches=_watches(_GCS, "dashboard", ready=(_GCS, "dashboard")),
+            resources={},
+            pins=False,
+        ),
+        no_selector={},
+        object_store_bytes=OBJECT_STORE_BYTES,
         serve=serve,
         bundled=_bundled(),
         ray_version=split_reference(image.reference)[1].split("-")[0],
@@ -134,6 +183,16 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         access_mode="ReadWriteMany",
     )
     return {FILE: text}
+
+
+def _watches(alive: str, port: str, *, ready: tuple[str, str]) -> tuple[pod.Watch, ...]:
+    """Ray's own health over HTTP: what the operator would inject runs `wget`, which an image need not have."""
+    path, at = ready
+    return (
+        pod.Watch("startup", alive, port, PROBE_PERIOD_S, _START_S // PROBE_PERIOD_S),
+        pod.Watch("readiness", path, at, PROBE_PERIOD_S, 3),
+        pod.Watch("liveness", alive, port, 2 * PROBE_PERIOD_S, 6),
+    )
 
 
 _CACHES = {"weights": "huggingface", "compile-cache": "vllm"}

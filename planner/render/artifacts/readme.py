@@ -8,44 +8,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from planner.render.artifacts.bench import workload
-from planner.render.launch import find_image, plan_launch
+from planner.render.launch import find_image, plan_launch, token_need
 from planner.render.registry import Target, all_targets
 from planner.render.templating import fill
-from planner.units import gib
+from planner.units import gib, significant
 
 if TYPE_CHECKING:
     from planner.spec.features import Features
     from planner.spec.plan import Configuration, Figure, Percentiles, Plan, Resolved
 
 _HOW = {
-    "docker": ("docker-run.sh", "bash docker-run.sh"),
-    "compose": ("compose.yaml", "docker compose up --detach --wait"),
-    "kubernetes": ("k8s.yaml", "kubectl apply -f k8s.yaml"),
-    "helm": ("helm/", "helm install llm helm/"),
-    "ollama": ("Modelfile, ollama-create.sh", "bash ollama-create.sh"),
-    "quantize": ("quantize.sh", "bash quantize.sh"),
-    "preload": ("preload.sh", "bash preload.sh, where there is a network"),
-    "image": ("Dockerfile", "docker build --tag NAME ., as its first lines say"),
-    "kustomize": ("kustomization.yaml", "kubectl apply -k ."),
-    "hpa": ("hpa.yaml, prometheus-adapter.yaml", "kubectl apply -f k8s.yaml -f hpa.yaml"),
-    "keda": ("keda.yaml", "kubectl apply -f k8s.yaml -f keda.yaml"),
-    "kserve": ("kserve.yaml", "kubectl apply -f kserve.yaml"),
-    "openshift": ("openshift.yaml", "oc apply -f openshift.yaml"),
-    "lws": ("lws.yaml", "kubectl apply -f lws.yaml"),
-    "ray": ("ray.yaml", "kubectl apply -f ray.yaml"),
-    "production-stack": ("production-stack.yaml", "helm install llm vllm/vllm-stack --values production-stack.yaml"),
-    "llm-d": ("llm-d.yaml", "helm install llm llm-d-modelservice/llm-d-modelservice --values llm-d.yaml"),
-    "nim": ("nim.sh", "bash nim.sh"),
-    "nim-operator": ("nim-operator.yaml", "kubectl apply -f nim-operator.yaml"),
-    "endpoints": ("endpoints.py", "python endpoints.py create"),
-    "systemd": ("systemd.service", "sudo systemctl enable --now, as its first lines say"),
-    "windows": ("windows.ps1", "powershell -ExecutionPolicy Bypass -File windows.ps1"),
-    "launchd": ("launchd.plist", "launchctl bootstrap, as its first lines say"),
-    "llama-server": ("llama-server.sh", "bash llama-server.sh"),
-    "ollama-helm": ("ollama-helm.yaml", "helm install llm otwld/ollama --values ollama-helm.yaml"),
-    "bench": ("bench.sh", "bash bench.sh smoke"),
-    "plan": ("plan.yaml", "planner generate plan.yaml"),
+    "docker": "bash docker-run.sh",
+    "compose": "docker compose up --detach",
+    "kubernetes": "kubectl apply -f k8s.yaml",
+    "helm": "helm install llm helm/",
+    "ollama": "bash ollama-create.sh",
+    "quantize": "bash quantize.sh",
+    "preload": "bash preload.sh, where there is a network",
+    "image": "docker build --tag NAME ., as its first lines say",
+    "kustomize": "kubectl apply -k .",
+    "hpa": "kubectl apply -f k8s.yaml -f hpa.yaml",
+    "keda": "kubectl apply -f k8s.yaml -f keda.yaml",
+    "kserve": "kubectl apply -f kserve.yaml",
+    "openshift": "oc apply -f openshift.yaml",
+    "lws": "kubectl apply -f lws.yaml",
+    "ray": "kubectl apply -f ray.yaml",
+    "production-stack": "helm install llm vllm/vllm-stack --values production-stack.yaml",
+    "llm-d": "helm install llm llm-d-modelservice/llm-d-modelservice --values llm-d.yaml",
+    "nim": "bash nim.sh",
+    "nim-operator": "kubectl apply -f nim-operator.yaml",
+    "endpoints": "python endpoints.py create",
+    "systemd": "sudo systemctl enable --now, as its first lines say",
+    "windows": "powershell -ExecutionPolicy Bypass -File windows.ps1",
+    "launchd": "launchctl bootstrap, as its first lines say",
+    "llama-server": "bash llama-server.sh",
+    "ollama-helm": "helm install llm otwld/ollama --values ollama-helm.yaml",
+    "bench": "bash bench.sh smoke",
+    "plan": "planner generate plan.yaml",
+    "readme": "this text",
 }
+"""Slug → what starts or applies the target's first file."""
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
@@ -59,23 +61,42 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         title=f"{best.model.id} on {best.hardware.label} with {plan.resolved.engine.title} {best.engine.version}",
         facts=facts(best, plan.resolved),
         load=load,
+        gated=token_need(best, plan.resolved) == "required",
         objective=request.objective or "the default objective",
         ledger=[(row.item, gib(row.bytes), row.formula, row.why, row.basis) for row in best.memory.rows],
         device_total=gib(best.memory.device_bytes),
         shortfall=gib(best.memory.shortfall_bytes),
         figures=figures(best),
         limits=limits(best),
-        files=[_HOW[slug] for slug in slugs if slug in _HOW],
+        files=files(plan, slugs),
         refused=[
-            (target.slug, reason)
-            for target in all_targets()
-            if target.default and target.slug not in slugs and (reason := target.supports(plan)) is not None
+            *(
+                (target.slug, reason)
+                for target in all_targets()
+                if target.default and target.slug not in slugs and (reason := target.supports(plan)) is not None
+            ),
+            *(
+                (f"{target.slug}: {what}", why)
+                for target in all_targets()
+                if target.slug in slugs and target.omits is not None
+                for what, why in target.omits(plan)
+            ),
         ],
         remote=best.hardware.nodes > 1,
         ports=_ports(plan) if {"docker", "compose"} & set(slugs) else None,
         alternatives=[alternative(other) for other in plan.alternatives],
     )
     return {"PLAN.md": text}
+
+
+def files(plan: Plan, slugs: tuple[str, ...]) -> list[tuple[list[str], str]]:
+    """(files of a target, a folder as one; what starts them) of every target rendered, those always there too."""
+    rows = []
+    for target in all_targets():
+        if target.slug in slugs or target.always:
+            named = ["".join(path.partition("/")[:2]) for path in target.paths(plan)]
+            rows.append((list(dict.fromkeys(named)), _HOW[target.slug]))
+    return rows
 
 
 def _ports(plan: Plan) -> tuple[int, int] | None:
@@ -131,15 +152,10 @@ def limits(best: Configuration) -> list[tuple[str, float, str]]:
     return [(name, value, gib(value) if name.endswith("_bytes") else "") for name, value in rows]
 
 
-def band(figure: Figure, digits: int = 3) -> str:
+def band(figure: Figure) -> str:
     """`value (low – high) unit`."""
-    return (
-        f"{_short(figure.value, digits)} ({_short(figure.low, digits)} – {_short(figure.high, digits)}) {figure.unit}"
-    )
-
-
-def _short(value: float, digits: int) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
+    value, low, high = (significant(number) for number in (figure.value, figure.low, figure.high))
+    return f"{value} ({low} – {high}) {figure.unit}"
 
 
 def figures(best: Configuration) -> list[tuple[str, str, str]]:
@@ -154,7 +170,9 @@ def figures(best: Configuration) -> list[tuple[str, str, str]]:
             add(f"{what} {name}", getattr(percentiles, name))
 
     if best.performance is not None:
-        latency("TTFT", best.performance.ttft_ms)
+        latency("TTFT", best.performance.usual_ttft_ms)
+        if best.performance.start_matters:
+            add("TTFT p99 when all users start at once", best.performance.ttft_ms.p99)
         if best.performance.itl_ms is not None:
             latency("ITL", best.performance.itl_ms)
         add("Output", best.performance.output_tokens_per_s)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from planner.render import plugins
 from planner.render.arguments import is_local
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
-from planner.render.native import Native, native, why_not_native
+from planner.render.native import Native, first_start_s, native, why_not_native
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -15,6 +16,21 @@ if TYPE_CHECKING:
     from planner.spec.plan import Plan
 
 FILE = "systemd.service"
+CRASHES, CRASH_WINDOW_S = 5, 600
+"""So many failed starts within so many seconds are no accident. A start that runs out of time takes longer than a
+fifth of the window, so it is tried again and goes on with its download."""
+_DOCUMENTATION = {
+    "vllm": "https://docs.vllm.ai",
+    "ollama": "https://docs.ollama.com",
+    "llamacpp": "https://github.com/ggml-org/llama.cpp/tree/master/tools/server",
+}
+_INSTALLATION = {
+    "gpu": "https://docs.vllm.ai/en/stable/getting_started/installation/gpu/",
+    "cpu": "https://docs.vllm.ai/en/stable/getting_started/installation/cpu/",
+    "gaudi": "https://docs.vllm.ai/projects/gaudi/en/latest/",
+}
+RECIPE_CACHE_MB = 16384
+"""What Gaudi's compiled graphs may take, so that the next start is shorter."""
 _PROGRAMS = {
     "vllm": "/opt/vllm/bin/vllm serve",
     "ollama": "/usr/local/bin/ollama",
@@ -34,10 +50,17 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     server, limits = native(plan), plan.best.limits
     state = f"/var/lib/{server.name}"
     caches = {
-        "vllm": {"HF_HOME": f"{state}/huggingface", "VLLM_CACHE_ROOT": f"{state}/vllm", "HOME": state},
+        "vllm": {
+            "HF_HOME": f"{state}/huggingface",
+            "VLLM_CACHE_ROOT": f"{state}/vllm",
+            "HOME": state,
+            "PATH": "/opt/vllm/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        },
         "ollama": {"OLLAMA_MODELS": f"{state}/models", "HOME": state, "MODEL": plan.best.model.served_name},
         "llamacpp": {"LLAMA_CACHE": f"{state}/models", "HOME": state},
     }[server.engine]
+    if server.engine == "vllm" and plan.best.engine.platform == "gaudi":
+        caches["PT_HPU_RECIPE_CACHE_CONFIG"] = f"{state}/recipes,false,{RECIPE_CACHE_MB}"
     text = fill(
         "native/systemd.service.j2",
         title=headline(plan),
@@ -50,9 +73,13 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         words=server.words,
         environment={**server.environment, **caches},
         health_url=server.health_url,
-        budget_s=limits.startup_budget_seconds,
+        documentation=_DOCUMENTATION[server.engine],
+        start_s=first_start_s(plan),
+        load_s=round(limits.load_seconds),
+        download=first_start_s(plan) > limits.startup_budget_seconds,
         grace_s=limits.termination_grace_seconds,
-        limit_interval_s=3 * limits.startup_budget_seconds,
+        crashes=CRASHES,
+        crash_window_s=CRASH_WINDOW_S,
         protect_home="read-only" if is_local(plan.best.model) else "yes",
     )
     files = {FILE: text}
@@ -64,15 +91,16 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 def _instructions(plan: Plan, server: Native) -> list[str]:
     """How to install what the unit starts, and the unit."""
     best = plan.best
+    pinned = " ".join((f"vllm=={best.engine.version}", *plugins.requirements(best.engine)))
     install = {
-        "vllm": f"python3 -m venv /opt/vllm && /opt/vllm/bin/pip install vllm=={best.engine.version}"
-        + (f" {best.engine.plugin}" if best.engine.plugin else ""),
+        "vllm": f"sudo python3 -m venv /opt/vllm && sudo /opt/vllm/bin/pip install {pinned}",
         "ollama": f"curl -fsSL https://ollama.com/install.sh | OLLAMA_VERSION={best.engine.version} sh",
         "llamacpp": f"build or download llama.cpp {best.engine.version}; llama-server goes to /usr/local/bin",
     }[server.engine]
-    lines = [f"Engine: {install}"]
     if server.engine == "vllm" and best.engine.platform != "cuda":
-        lines.append(f"The wheel of PyPI is built for CUDA; for {best.engine.platform} follow docs.vllm.ai.")
+        where = _INSTALLATION.get(best.engine.platform, _INSTALLATION["gpu"])
+        install = f"vLLM {best.engine.version} for {best.engine.platform} into a venv at /opt/vllm, as {where} says"
+    lines = [f"Engine: {install}"]
     if server.engine == "ollama":
         lines.append("Model:  sudo install -D -m 644 Modelfile /etc/llm/Modelfile")
         lines.append("Ollama's own unit is replaced: sudo systemctl disable --now ollama")
@@ -81,4 +109,11 @@ def _instructions(plan: Plan, server: Native) -> list[str]:
     return lines
 
 
-TARGET = Target("systemd", "systemd unit (vLLM, Ollama, llama-server)", (FILE,), refuses, render, default=False)
+def paths(plan: Plan) -> tuple[str, ...]:
+    """What the unit creates its model from."""
+    return ("Modelfile",) if plan.best.engine.name == "ollama" else ()
+
+
+TARGET = Target(
+    "systemd", "systemd unit (vLLM, Ollama, llama-server)", (FILE,), refuses, render, default=False, extra=paths
+)

@@ -25,8 +25,8 @@ CGROUP1: Final = (
 SYSCTL: Final = ("sysctl", "-n", "machdep.cpu.brand_string", "hw.physicalcpu", "hw.memsize")
 _ISA: Final = {
     "avx2": "avx2", "avx512f": "avx512", "avx512_bf16": "avx512_bf16", "avx512_vnni": "avx512_vnni",
-    "amx_tile": "amx", "asimd": "neon", "sve": "sve", "sve2": "sve2", "bf16": "bf16", "i8mm": "i8mm",
-    "asimddp": "dotprod",
+    "amx_bf16": "amx_bf16", "amx_int8": "amx_int8", "asimd": "neon", "sve": "sve", "sve2": "sve2", "bf16": "bf16",
+    "i8mm": "i8mm", "asimddp": "dotprod",
 }  # fmt: skip
 """Kernel flag → the name that hardware/cpus uses."""
 _UNLIMITED: Final = 1 << 60
@@ -69,7 +69,13 @@ def probe(run: Run) -> HostCpu | None:
         limit_bytes=limit_bytes,
         limit_cores=limit_cores,
         notes=tuple(notes),
+        cpuid=_cpuid(fields),
     )
+
+
+def _cpuid(fields: dict[str, str]) -> str:
+    family, model = fields.get("CPU family", ""), fields.get("Model", "")
+    return f"{family}/{model}" if family.isdecimal() and model.isdecimal() else ""
 
 
 def parse_lscpu(text: str) -> dict[str, str]:

@@ -20,13 +20,14 @@ MAX_OUTPUT_CHARS: Final = 64 << 20
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator, or one MIG slice of one (`share` of the whole device's memory)."""
+    """One accelerator, or one MIG slice of one: `share` of the whole device's memory, some of its multiprocessors."""
 
     vendor: str
     name: str
     total_bytes: int | None
     free_bytes: int | None = None
     share: float = 1.0
+    multiprocessors: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ class HostCpu:
     limit_bytes: int | None = None
     limit_cores: float | None = None
     notes: tuple[str, ...] = ()
+    cpuid: str = ""
+    """Family and model as x86's CPUID numbers them in decimal ("25/1"); empty where nothing tells."""
 
 
 def run_command(command: Sequence[str]) -> str | None:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Final
 from planner.errors import UnknownNameError, UsageError
 from planner.sources.detect import amd, apple, cpu, intel, kubernetes, nvidia
 from planner.sources.detect.found import Device, Found, HostCpu, Run, run_command
+from planner.sources.detect.processors import cpu_machine, usable_ram
 from planner.sources.index import fold
+from planner.sources.shares import share_of
 from planner.units import GIB, gib
 
 if TYPE_CHECKING:
     from planner.sources.hardware import HardwareCatalog
-    from planner.spec.hardware import Accelerator, Cpu, Machine
+    from planner.spec.hardware import Accelerator, Machine
 
 _MEMORY_SIZES_GIB: Final = (4, 8, 16, 32, 64, 128)
 """Sizes that Jetson modules are sold with."""
@@ -70,7 +72,7 @@ def machine_of(catalog: HardwareCatalog, detected: Detected) -> Machine:
         return _accelerated(catalog, detected.found, detected.cpu)
     if detected.cpu is None:
         raise UsageError("no accelerator and no processor could be detected; name the machine with --gpus")
-    return _cpu_machine(catalog, detected.cpu)
+    return cpu_machine(catalog, detected.cpu)
 
 
 # -- accelerators ---------------------------------------------------------------------------------
@@ -80,13 +82,13 @@ def _accelerated(catalog: HardwareCatalog, found: Found, host: HostCpu | None) -
     from planner.sources.hardware import typed_name
     from planner.sources.machines import resolve_machine
 
-    groups: dict[tuple[str, float], list[Device]] = {}
+    groups: dict[tuple[str, float, int | None], list[Device]] = {}
     for device in found.devices:
-        groups.setdefault((device.name, device.share), []).append(device)
+        groups.setdefault((device.name, device.share, device.multiprocessors), []).append(device)
     ranked = sorted(groups.values(), key=lambda ds: (-sum(d.total_bytes or 0 for d in ds), ds[0].name))
     devices, others = ranked[0], ranked[1:]
     total = min((d.total_bytes for d in devices if d.total_bytes), default=None)
-    ram = _ram(host)
+    ram = usable_ram(host)
     accelerator = find_accelerator(catalog, devices[0], total if devices[0].share == 1.0 else None, ram)
     machine = resolve_machine(catalog, f"{len(devices)}x{typed_name(accelerator)}")
     said = [f"detected: {len(devices)} × {devices[0].name}", *found.notes]
@@ -95,9 +97,15 @@ def _accelerated(catalog: HardwareCatalog, found: Found, host: HostCpu | None) -
     said += [f"also here, not planned for: {len(ds)} × {ds[0].name}" for ds in others]
     changes: dict[str, object] = {}
     if devices[0].share < 1.0:
-        accelerator = _slice(accelerator, devices[0].share, total)
+        share, units = devices[0].share, devices[0].multiprocessors
+        peaks = units / accelerator.multiprocessors if units and accelerator.multiprocessors else share
+        memory = total or int(accelerator.usable_memory_bytes * share)
+        accelerator = share_of(accelerator, share, peaks, memory, "MIG")
         changes |= {"link": None}
-        said.append(f"a slice is planned as {devices[0].share:g} of the device's bandwidth and peaks (derived)")
+        said.append(
+            f"a slice is planned as {share:g} of the device's bandwidth and {peaks:.3g} of its peaks (derived from its"
+            f" memory{f' and its {units} multiprocessors' if peaks != share else ''})"
+        )
     elif total is not None and not accelerator.unified_memory:
         accelerator = accelerator.model_copy(update={"usable_memory_bytes": total})
     if found.linked is False and machine.link is not None:
@@ -129,6 +137,8 @@ def find_accelerator(
     """
     from planner.sources.hardware import resolve_accelerator
 
+    if (labelled := _labelled(catalog, device.name)) is not None and total_bytes is None:
+        return labelled
     size = total_bytes if total_bytes is not None else ram_bytes
     for spelled in _spellings(device, size):
         name = _ODD.sub(" ", spelled).strip()
@@ -146,6 +156,8 @@ def find_accelerator(
         if off <= _TOLERANCE:
             return accelerator
         return _nearest_variant(catalog, accelerator, total_bytes)
+    if labelled is not None:
+        return labelled
     wanted = fold(_NOISE.sub(" ", device.name))
     begun = [
         a
@@ -173,6 +185,8 @@ def _spellings(device: Device, size_bytes: int | None) -> Iterator[str]:
         yield f"{device.name} {module}GB"
     yield device.name
     yield plain
+    if device.vendor == "amd" and (match := re.search(r"\bMI\d{2,3}[A-Z]?\b", device.name)):
+        yield f"Instinct {match[0]}"
     if device.vendor == "amd" and (match := re.search(r"\[(.+)\]", device.name)):
         for part in match[1].split("/"):
             yield part.strip()
@@ -181,91 +195,11 @@ def _spellings(device: Device, size_bytes: int | None) -> Iterator[str]:
 
 
 def _nearest_variant(catalog: HardwareCatalog, accelerator: Accelerator, total_bytes: int) -> Accelerator:
-    """A sibling whose memory is what the driver reports; else the one that was named."""
-    stem = accelerator.id.rsplit("-", 1)[0]
-    siblings = [a for a in catalog.accelerators() if a.plannable and a.id.startswith(stem)]
+    """The same part with the memory that the driver reports; else the one that was named."""
+    stem = re.sub(r"-\d+gb$", "", accelerator.id)
+    siblings = [a for a in catalog.accelerators() if a.plannable and (a.id == stem or a.id.startswith(f"{stem}-"))]
     best = min(siblings, key=lambda a: abs(a.usable_memory_bytes - total_bytes), default=accelerator)
     return best if abs(best.usable_memory_bytes / total_bytes - 1) <= _TOLERANCE else accelerator
-
-
-def _slice(accelerator: Accelerator, share: float, total_bytes: int | None) -> Accelerator:
-    """A MIG slice: `share` of every peak, memory as reported."""
-    peaks = (
-        "mem_bandwidth_bytes_per_s", "fp32_flops_per_s", "tf32_flops_per_s", "fp16_flops_per_s", "bf16_flops_per_s",
-        "fp8_flops_per_s", "int8_ops_per_s", "fp4_flops_per_s",
-    )  # fmt: skip
-    scaled = {name: value * share for name in peaks if (value := getattr(accelerator, name)) is not None}
-    memory = total_bytes or int(accelerator.usable_memory_bytes * share)
-    return accelerator.model_copy(
-        update={
-            **scaled,
-            "name": f"{accelerator.name} (MIG, {share:g} of it)",
-            "memory_bytes": memory,
-            "usable_memory_bytes": memory,
-            "link": None,
-        }
-    )
-
-
-def _ram(host: HostCpu | None) -> int | None:
-    """Memory that this process may use."""
-    if host is None or host.ram_bytes is None:
-        return None
-    return min(host.ram_bytes, host.limit_bytes or host.ram_bytes)
-
-
-# -- processors -----------------------------------------------------------------------------------
-
-
-def _cpu_machine(catalog: HardwareCatalog, host: HostCpu) -> Machine:
-    from planner.spec.hardware import Machine
-
-    known, said = _find_cpu(catalog, host)
-    here = max(1, int(min(host.cores, host.limit_cores or host.cores)) // host.sockets)
-    if here != known.cores:
-        scale = here / known.cores
-        said.append(f"peaks scaled from {known.cores} to {here} cores per socket (derived)")
-        known = known.model_copy(
-            update={
-                "cores": here,
-                "fp32_flops_per_s": known.fp32_flops_per_s * scale,
-                "bf16_flops_per_s": known.bf16_flops_per_s and known.bf16_flops_per_s * scale,
-                "int8_ops_per_s": known.int8_ops_per_s and known.int8_ops_per_s * scale,
-            }
-        )
-    if host.numa_nodes > host.sockets:
-        said.append(f"{host.numa_nodes} NUMA nodes: bind each engine to one")
-    ram = _ram(host)
-    return Machine(
-        label=f"cpu:{known.id}" if host.sockets == 1 else f"{host.sockets}xcpu:{known.id}",
-        accelerator=None,
-        count=1,
-        devices_per_node=1,
-        cpu=known,
-        sockets=host.sockets,
-        ram_bytes=ram,
-        free_memory_bytes=min(host.available_bytes, ram) if host.available_bytes is not None and ram else None,
-        assumptions=(f"detected: {host.name or 'a processor'}, {host.cores} cores", *said, *host.notes),
-    )
-
-
-def _find_cpu(catalog: HardwareCatalog, host: HostCpu) -> tuple[Cpu, list[str]]:
-    """The catalog's CPU whose name is in the reported one, else a generic one of the same instructions."""
-    name = fold(_NOISE.sub(" ", host.name))
-    best: Cpu | None = None
-    longest = 0
-    for candidate in catalog.cpus():
-        for written in (candidate.id, candidate.name, *candidate.aliases):
-            word = fold(_NOISE.sub(" ", written))
-            if len(word) >= 4 and word in name and len(word) > longest:
-                best, longest = candidate, len(word)
-    if best is not None:
-        return best, []
-    server = host.sockets > 1 or host.cores > 16 or any(i.startswith(("avx512", "amx", "sve")) for i in host.isa)
-    generic = catalog.cpu("generic-server" if server else "generic-desktop")
-    isa = host.isa or generic.isa
-    copy = generic.model_copy(update={"isa": isa, "architecture": "aarch64" if "neon" in isa else "x86_64"})
-    return copy, [f"{host.name or 'the processor'} is not catalogued; memory bandwidth assumed as of {generic.name}"]
 
 
 # -- clusters -------------------------------------------------------------------------------------

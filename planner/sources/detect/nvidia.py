@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from planner.sources.detect import nvml
-from planner.sources.detect.found import Device, Found, Run, mib, run_command
+from planner.sources.detect.found import Device, Found, Run, mib, number, run_command
 
 QUERY: Final = ("nvidia-smi", "-q", "-x")
 CSV_QUERY: Final = (
@@ -70,7 +70,8 @@ def _slices(gpu: ET.Element, name: str, total: int | None) -> Iterator[Device]:
         if size and total:
             # a slice's memory is eighths of the device, less what the driver keeps
             share = max(1, round(8 * size / total)) / 8
-            yield Device("nvidia", name, size, mib(_text(row, "fb_memory_usage/free")), share)
+            units = number(_text(row, "device_attributes/shared/multiprocessor_count"))
+            yield Device("nvidia", name, size, mib(_text(row, "fb_memory_usage/free")), share, units)
 
 
 def _text(node: ET.Element, path: str) -> str | None:

@@ -73,13 +73,23 @@ def _slices(nvml: Any, handle: Any, whole: Device) -> list[Device]:
     found = []
     for i in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
-            memory = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i))
+            slice_ = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i)
+            memory = nvml.nvmlDeviceGetMemoryInfo(slice_)
         except nvml.NVMLError:  # no slice at this place
             continue
         # a slice's memory is eighths of the device, less what the driver keeps
         share = max(1, round(8 * memory.total / (whole.total_bytes or memory.total))) / 8
-        found.append(Device("nvidia", whole.name, int(memory.total), int(memory.free), share))
+        units = _multiprocessors(nvml, slice_)
+        found.append(Device("nvidia", whole.name, int(memory.total), int(memory.free), share, units))
     return found
+
+
+def _multiprocessors(nvml: Any, slice_: Any) -> int | None:
+    """Those of a slice; None where the library or the driver is older than the question."""
+    try:
+        return int(nvml.nvmlDeviceGetAttributes_v2(slice_).multiprocessorCount)
+    except (nvml.NVMLError, AttributeError):
+        return None
 
 
 def _linked(nvml: Any, handles: list[Any]) -> bool | None:

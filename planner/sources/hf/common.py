@@ -14,6 +14,10 @@ from planner.errors import FormatError
 from planner.spec.model import Attention, Block, DenseFfn, Ffn, LayerGroup, Mixer, MoeFfn, RotaryTable
 
 
+class MissingKeyError(FormatError):
+    """A key without a default is not in the config."""
+
+
 class Config:
     """A config.json, or one of its nested tables, read key by key."""
 
@@ -46,7 +50,7 @@ class Config:
         if value is not None:
             return value
         if default is None:
-            raise FormatError(f"config lacks {' or '.join(self.path + n for n in names)}")
+            raise MissingKeyError(f"config lacks {' or '.join(self.path + n for n in names)}")
         return default
 
     def positive(self, *names: str, default: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Multi-head latent attention: DeepSeek V2, V3 and V3.2, Kimi K2, GLM-5, GLM-4.7-Flash, MiniCPM3.
+"""Multi-head latent attention: DeepSeek V2, V3, V3.2 and V4, Kimi K2, GLM-5, GLM-4.7-Flash, MiniCPM3.
 
 The multi-token-prediction layer of the checkpoint is a block of its own: it is on disk, and engines
 load it only for speculative decoding. Sources: modeling_deepseek_v3.py of transformers 5.23.0; the
@@ -7,6 +7,9 @@ block's make-up from the published safetensors totals, which it makes exact.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from planner.errors import FormatError
 from planner.sources.hf.common import Config, Decoder, LayerPlan, Reader, gated, moe, simple
 from planner.sources.hf.moe import moe_parameters
 from planner.spec.model import Block, Ffn, Mla
@@ -92,10 +95,63 @@ def minicpm3(c: Config) -> Decoder:
     return simple(c, [LayerPlan((mla(flat),), (gated(c),), 2 * h)] * n, tie=True)
 
 
+def deepseek_v4(c: Config) -> Decoder:
+    """One latent per token is key and value, in a window; beyond it one for 4 or 128 tokens; several residual streams.
+
+    Experts of the released checkpoints are FP4, which `expert_dtype` says; those of the base models FP8. The
+    prediction layer has a projection of each stream, norms, a head's mixing and its own embedding and head.
+    """
+    h, n, vocab = c.positive("hidden_size"), c.positive("num_hidden_layers"), c.positive("vocab_size")
+    d, rope, streams = c.positive("head_dim"), c.positive("qk_rope_head_dim"), c.positive("hc_mult", default=4)
+    ratios = c.sequence("compress_ratios") or ()
+    if len(ratios) < n or not all(isinstance(r, int) and r >= 0 for r in ratios):
+        raise FormatError(f"config key {c.path}compress_ratios has {len(ratios)} entries for {n} layers")
+    window = Mla(
+        heads=c.positive("num_attention_heads"), q_lora_rank=c.positive("q_lora_rank"), kv_lora_rank=d - rope,
+        qk_nope_head_dim=d - rope, qk_rope_head_dim=rope, v_head_dim=d, window_tokens=c.positive("sliding_window"),
+        output_groups=c.positive("o_groups"), output_rank=c.positive("o_lora_rank"),
+    )  # fmt: skip
+    index = {"indexer_heads": c.positive("index_n_heads"), "indexer_head_dim": c.positive("index_head_dim")}
+    shared = c.integer("n_shared_experts", default=1) * c.positive("moe_intermediate_size")
+    scored = moe(c, router_bias=True, shared_intermediate=shared)
+    hashed, n_hashed = scored.model_copy(update={"router_bias": False}), c.integer("num_hash_layers", default=0)
+    mixing = 2 * ((streams + 2) * streams * (streams * h + 1) + 3)
+    plans = []
+    for i in range(n):
+        every = int(str(ratios[i]))
+        changes = {"compress_every": every or None, **(index if every == OVERLAPPING else {})}
+        ffn = hashed if i < n_hashed else scored
+        plans.append(LayerPlan((window.model_copy(update=changes),), (ffn,), 2 * h + mixing))
+    leaving = streams * (streams * h + 1) + 1
+    base = simple(c, plans).plus(Block(role="other", parameters=leaving), modality="text")
+    table = n_hashed * vocab * scored.experts_per_token
+    if table:
+        base = base.plus(Block(role="buffer", parameters=table), modality="text")
+    layer = _window_parameters(window, h) + moe_parameters(scored, h) + 2 * h + mixing
+    mtp = Block(role="mtp", parameters=layer + 2 * h * h + 3 * h + leaving + 2 * vocab * h)
+    said = "the cache is counted as DeepSeek describes it: latents in a window, and one for 4 or 128 tokens before it"
+    n_mtp = c.integer("num_nextn_predict_layers", default=0)
+    return replace(base.plus(*[mtp] * n_mtp, modality="text"), assumptions=(said,))
+
+
+def _window_parameters(m: Mla, hidden: int) -> int:
+    """Parameters of one layer of V4's attention without compression."""
+    d, rank = m.v_head_dim, m.q_lora_rank or hidden
+    q = rank * hidden + rank + m.heads * d * rank
+    grouped = m.output_groups * m.output_rank
+    return q + d * hidden + d + grouped * (m.heads * d // m.output_groups) + hidden * grouped + m.heads
+
+
+OVERLAPPING = 4
+"""Tokens to a compressed latent in layers whose compressed windows overlap and are chosen by an indexer."""
+
+
 READERS: dict[str, Reader] = {
     "deepseek_v2": deepseek_v2,
     "deepseek_v3": deepseek_v3,
     "deepseek_v32": deepseek_v32,
+    "deepseek_v4": deepseek_v4,
+    "deepseek_ref": deepseek_v4,
     "kimi_k2": deepseek_v3,
     "glm_moe_dsa": glm_moe_dsa,
     "glm4_moe_lite": glm4_moe_lite,

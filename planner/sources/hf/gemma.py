@@ -33,6 +33,7 @@ _GEMMA3_DEFAULTS: dict[str, object] = {
 
 def gemma2(c: Config) -> Decoder:
     """Even layers slide, odd ones are full; four norms per layer."""
+    c = c.with_defaults(max_position_embeddings=8192)  # the class's default
     h, n = c.positive("hidden_size"), c.positive("num_hidden_layers")
     tokens = c.integer("sliding_window", default=4096)
     flat = c.with_defaults(head_dim=256)

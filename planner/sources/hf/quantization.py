@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.errors import UnknownNameError
+from planner.errors import UnknownNameError, UsageError
 from planner.sources.hf.common import Config, Decoder
 
 KNOWN_METHODS = (
     "fp8", "compressed-tensors", "awq", "gptq", "auto-round", "mxfp4", "modelopt", "quark", "bitsandbytes",
-    "fbgemm_fp8", "eetq",
+    "fbgemm_fp8", "eetq", "torchao",
 )  # fmt: skip
+UNSERVED = frozenset({
+    "aqlm", "bitnet", "higgs", "hqq", "quanto", "spqr", "sinq", "vptq",
+})  # fmt: skip
+"""Methods of transformers that none of the planned engine releases loads. Source: their own lists of methods."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,11 @@ _BESIDE_DENSE: dict[str, tuple[str, ...]] = {
     "ffn_down_exps": ("experts", "experts.0.down_proj"),
 }
 """Gemma 4: the experts are a module beside `mlp`."""
+_FP8_BESIDE_FP4 = (
+    "attn_output", "attn_output_a", "ffn_down_shexp", "ffn_gate_shexp", "ffn_up_shexp", "indexer_q", "kv_a", "q_a",
+    "q_b",
+)  # fmt: skip
+"""DeepSeek V4: the experts are FP4, every other linear FP8."""
 _PREFIXES = ("model.layers.{}.", "model.language_model.layers.{}.", "language_model.model.layers.{}.",
              "backbone.layers.{}.", "language_model.layers.{}.")  # fmt: skip
 
@@ -95,6 +104,10 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
     if method in ("fp8", "fbgemm_fp8"):
         block = q.sequence("weight_block_size")
         kept = _kept(q.sequence("modules_to_not_convert") or q.sequence("ignored_layers") or (), decoder, _contains)
+        if block and q.text("moe_quant_algo") == "NVFP4":
+            return Quantized("nvfp4", 16, fp8_roles=_FP8_BESIDE_FP4)
+        if block and c.text("expert_dtype") == "fp4":
+            return Quantized("mxfp4", 32, kept, fp8_roles=_FP8_BESIDE_FP4)
         if block:
             return Quantized("fp8-block", None, kept)
         dynamic = method == "fbgemm_fp8" or q.text("activation_scheme") == "dynamic"
@@ -114,6 +127,8 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
         return _auto_round(q)
     if method == "quark":
         return _quark(q, decoder)
+    if method == "torchao":
+        return _torchao(q, decoder)
     if method == "eetq":
         return Quantized("eetq", None, _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains))
     if method == "mxfp4":
@@ -124,6 +139,11 @@ def read(c: Config, decoder: Decoder) -> Quantized | None:
         kept = _kept(q.sequence("llm_int8_skip_modules") or (), decoder, _contains)
         return Quantized(
             "bnb-nf4" if q.flag("load_in_4bit") else "bnb-int8", 64 if q.flag("load_in_4bit") else None, kept
+        )
+    if method in UNSERVED:
+        raise UsageError(
+            f"the checkpoint is quantized with {method}, which no engine planned here loads; name the model that it "
+            f"was made from (read are {', '.join(KNOWN_METHODS)})"
         )
     raise UnknownNameError("quantization method", method, KNOWN_METHODS)
 
@@ -137,6 +157,28 @@ def _auto_round(q: Config) -> Quantized:
     if bits not in (4, 8):
         raise UnknownNameError("quantization", f"auto-round with {bits} bits", ("gptq-int4", "gptq-int8"))
     return Quantized(f"gptq-int{bits}", size)
+
+
+def _torchao(q: Config, decoder: Decoder) -> Quantized:
+    """PyTorch's torchao: the name of its configuration class, new (a table) or old (its snake-case name)."""
+    given = q.data.get("quant_type")
+    table = q.sub("quant_type").sub("default") if isinstance(given, Mapping) else Config({})
+    name = table.text("_type") if table.data else str(given)
+    data = table.sub("_data")
+    kept = _kept(q.sequence("modules_to_not_convert") or (), decoder, _contains)
+    folded = name.replace("_", "").casefold()
+    if folded.startswith(("int4weightonly", "uintxweightonly")):
+        size = data.opt_int("group_size") or q.sub("quant_type_kwargs").opt_int("group_size") or 128
+        return Quantized("gptq-int4", size, kept)
+    if folded.startswith("int8dynamicactivationint8weight"):
+        return Quantized("int8-w8a8", None, kept)
+    if folded.startswith("int8weightonly"):
+        return Quantized("int8-w8a16", None, kept)
+    if folded.startswith(("float8dynamicactivationfloat8weight", "float8weightonly")):
+        return Quantized("fp8-dynamic", None, kept)
+    raise UnknownNameError(
+        "quantization", f"torchao {name[:60]}", ("Int4WeightOnlyConfig", "Float8DynamicActivationFloat8WeightConfig")
+    )
 
 
 def _quark(q: Config, decoder: Decoder) -> Quantized:
@@ -158,6 +200,13 @@ def _quark(q: Config, decoder: Decoder) -> Quantized:
 
 def _compressed(q: Config, decoder: Decoder) -> Quantized:
     groups = q.sub("config_groups")
+    kinds = {(w.positive("num_bits", default=8), w.text("type", "int")) for w in (
+        groups.sub(name).sub("weights") for name in groups.data)}  # fmt: skip
+    if kinds == {(4, "float"), (8, "float")}:
+        return _mixed(q, decoder, _kept(q.sequence("ignore") or (), decoder, _exact_or_regex), _exact_or_regex)
+    if len(kinds) > 1:
+        told = " and ".join(f"{kind}{bits}" for bits, kind in sorted(kinds))
+        raise UnknownNameError("quantization", f"compressed-tensors with {told}", ("float4 and float8",))
     first = groups.sub(next(iter(groups.data), "group_0"))
     weights, acts = first.sub("weights"), first.sub("input_activations")
     bits, kind = weights.positive("num_bits", default=8), weights.text("type", "int")
@@ -189,8 +238,9 @@ def _modelopt(q: Config, decoder: Decoder) -> Quantized:
     raise UnknownNameError("quantization", f"modelopt {algorithm}", ("NVFP4", "FP8"))
 
 
-def _mixed(q: Config, decoder: Decoder, kept: tuple[str, ...]) -> Quantized:
-    """ModelOpt's mix: groups of named modules, some in FP8, some in NVFP4; the rest stays as it is."""
+def _mixed(q: Config, decoder: Decoder, kept: tuple[str, ...], match: Match | None = None) -> Quantized:
+    """A mix: groups of named modules, some in FP8, some in NVFP4; the rest stays as it is (ModelOpt's by default)."""
+    match = match or _glob
     groups = q.sub("config_groups")
     targets: dict[int, list[object]] = {4: [], 8: []}
     for name in groups.data:
@@ -199,14 +249,19 @@ def _mixed(q: Config, decoder: Decoder, kept: tuple[str, ...]) -> Quantized:
         if bits not in targets:
             raise UnknownNameError("quantization", f"modelopt with {bits} bits", ("4", "8"))
         targets[bits].extend(group.sequence("targets") or ())
-    named = _kept([*targets[4], *targets[8]], decoder, _glob)
+    everything = [*targets[4], *targets[8]]
+    if "Linear" in targets[8] and "Linear" not in targets[4]:
+        raise UnknownNameError(
+            "quantization", "a mix whose FP8 group is every Linear", ("FP8 by name, NVFP4 the rest",)
+        )
+    named = _kept(everything, decoder, match)
     covered = {role.partition("[")[0] for role in named}
     roles = {role for plan in decoder.layers for role, _ in _roles_of(plan.mixers, plan.ffns)}
     return Quantized(
         "nvfp4",
         16,
-        tuple(sorted({*kept, *(roles - covered)})),
-        fp8_roles=_kept(targets[8], decoder, _glob),
+        kept if "Linear" in everything else tuple(sorted({*kept, *(roles - covered)})),
+        fp8_roles=_kept(targets[8], decoder, match),
         also_quantized=("output",) if "lm_head" in targets[4] else (),
     )
 

@@ -48,7 +48,7 @@ def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...
         contents.limits(dict(given) | manifests, fresh, plan),
         contents.tags(given, manifests),
         contents.no_secret(given),
-        contents.platform(given, plan),
+        contents.platform(given, fresh, manifests, plan),
         hardening.check(dict(given) | {f"{name}.yaml": text for name, text in manifests.items()}, plan),
     )
 

@@ -5,12 +5,13 @@ Each function gives one Check over the files' text. Runs no tool.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from planner.formats.modelfile import parse_modelfile
 from planner.render import targets
-from planner.render.launch import find_image, plan_launch, why_no_image
+from planner.render.launch import device_resource, find_image, plan_launch, why_no_image
 from planner.render.names import has_fixed_tag
 from planner.sources.flags import check_flags, flag_list
 from planner.validate.lint.documents import command_lines, documents, images, option_values, secrets, values_of
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 PROSE = frozenset({"plan.yaml", "PLAN.md"})
 """The lock file and its summary mention other configurations too."""
 _PLACES = frozenset({"--host", "--hostname", "--port"})
-_LIMIT_VARIABLES = ("OLLAMA_", "VLLM_CPU_KVCACHE_SPACE")
+_LIMIT_VARIABLES = ("OLLAMA_",)
 _GPU_RESOURCES = ("nvidia.com/", "amd.com/", "habana.ai/", "gpu.intel.com/")
 
 
@@ -66,8 +67,7 @@ def limits(files: Mapping[str, str], fresh: Mapping[str, str], plan: Plan) -> Ch
     if why_no_image(plan) is not None:
         return _modelfile_limits(files, plan)
     launch = plan_launch(plan)
-    options = (word.partition("=") for word in launch.args if word.startswith("--") and "=" in word)
-    planned = {flag: value for flag, _, value in options if flag not in _PLACES and _is_limit(value)}
+    planned = {flag: value for flag, value in _options(launch.args) if flag not in _PLACES and _is_limit(value)}
     planned |= {k: v for k, v in launch.environment.items() if k.startswith(_LIMIT_VARIABLES) and _is_limit(v)}
     keys = {**planned, **{flag.removeprefix("--"): value for flag, value in planned.items() if flag.startswith("--")}}
     if launch.engine == "ollama":
@@ -87,6 +87,8 @@ def limits(files: Mapping[str, str], fresh: Mapping[str, str], plan: Plan) -> Ch
                 problems.append(f"{path}: {key} is {', '.join(wrong)}, planned {names[key]}")
             elif len(given) < len(wanted.get(key, ())):
                 problems.append(f"{path}: {key} is missing, planned {names[key]}")
+    if not carrying and not problems:
+        return skipped(name, "no file here gives a limit")
     return from_problems(name, sorted(problems), f"{len(planned)} limits, the same in {carrying} files")
 
 
@@ -138,11 +140,13 @@ def no_secret(files: Mapping[str, str]) -> Check:
     return guarded("no secret", check)
 
 
-def platform(files: Mapping[str, str], plan: Plan) -> Check:
-    """The engine runs on the platform, no file is of a target that this plan cannot have, devices are the vendor's."""
+def platform(files: Mapping[str, str], fresh: Mapping[str, str], manifests: Mapping[str, str], plan: Plan) -> Check:
+    """The engine runs on the platform, in the plan's own image; no file is of a target that this plan cannot have;
+    devices are the vendor's. `fresh` is the plan's rendering, `manifests` are rendered charts."""
     name, choice, release = "target platform", plan.best.engine, plan.resolved.engine
     native = choice.platform in release.native_platforms
-    if find_image(plan.best, plan.resolved) is None and not native:
+    image = find_image(plan.best, plan.resolved)
+    if image is None and not native:
         return judged(name, False, "", f"{release.engine} {release.version} has no image for {choice.platform}")
 
     def check() -> Check:
@@ -153,9 +157,12 @@ def platform(files: Mapping[str, str], plan: Plan) -> Check:
             reason = target.supports(plan) if present else None
             if reason is not None:
                 problems.append(f"{present[0]} cannot be used: {reason}")
-        allowed = plan_launch(plan).kubernetes_resource if why_no_image(plan) is None else None
+        allowed = device_resource(plan.resolved)
         for path, text in files.items():
-            if not path.endswith(".yaml") or not _is_plain(path):
+            if not path.endswith((".yaml", ".sh")) or not _is_plain(path):
+                continue
+            problems += _other_images(path, text, images(path, fresh.get(path, "")))
+            if path.endswith(".sh"):
                 continue
             for document in documents(text, path):
                 for limits_ in (*values_of(document, "limits"), *values_of(document, "requests")):
@@ -163,10 +170,25 @@ def platform(files: Mapping[str, str], plan: Plan) -> Check:
                         [k for k in limits_ if str(k).startswith(_GPU_RESOURCES)] if isinstance(limits_, dict) else []
                     )
                     problems += [f"{path} asks for {k}, the plan's is {allowed}" for k in asked if k != allowed]
-        how = "an image" if find_image(plan.best, plan.resolved) is not None else "installed natively"
+        reference = plan.best.engine.image
+        for path, text in manifests.items():
+            if reference is not None and plan_launch(plan).fixed_image:
+                problems += _other_images(path, text, [reference])
+        how = "an image" if image is not None else "installed natively"
         return from_problems(name, problems, f"{release.engine} {release.version} on {choice.platform}: {how}")
 
     return guarded(name, check)
+
+
+def _other_images(path: str, text: str, planned: Iterable[str]) -> list[str]:
+    """Planned images that `path` does not run, by name and tag: a mirror may hold them under another address."""
+    found, wanted = ([image.rpartition("/")[2] for image in given] for given in (images(path, text), planned))
+    others = ", ".join(dict.fromkeys(image for image in found if image not in wanted)) or "no image"
+    return [
+        f"{path} runs {others} where the plan has {name}"
+        for name in dict.fromkeys(wanted)
+        if found.count(name) < wanted.count(name)
+    ]
 
 
 def _modelfile_limits(files: Mapping[str, str], plan: Plan) -> Check:
@@ -180,6 +202,14 @@ def _modelfile_limits(files: Mapping[str, str], plan: Plan) -> Check:
         return judged(name, found == planned, f"num_ctx {planned}", f"Modelfile: num_ctx is {found}, planned {planned}")
 
     return guarded(name, check)
+
+
+def _options(args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(option, value) of `--x=1` and of `--x 1`."""
+    for word, following in pairwise((*args, "--")):
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and (equals or not following.startswith("--")):
+            yield flag, value if equals else following
 
 
 def _is_limit(value: str) -> bool:

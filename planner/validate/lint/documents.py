@@ -20,8 +20,16 @@ SECRETS = {
     "an API key": re.compile(r"\bsk-[A-Za-z0-9_-]{32,}"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
 }
+_NAMED = re.compile(
+    r"""\b[A-Z][A-Z0-9_]*(?:TOKEN|SECRET|PASSWORD|PASSPHRASE|API_KEY|ACCESS_KEY)["']?(?:\s*\n\s*value:\s*|\s*[=:]\s*)"""
+    r"""["']?[A-Za-z0-9+/=_.-]{8,}(?![\w$(])"""
+)
+"""A variable whose name says that it is a secret, with a value written out."""
+_PATH_OR_NAME = re.compile(r"""[=:\s"'](?:\.{0,2}/\S*|[a-z-]+|[A-Z_]+)["']?$""")
+"""What such a value is not: a path, a word, or the name of another variable."""
 _WITH_DEFAULT = re.compile(r"\$\{[A-Za-z_]+:?-([^}]*)\}")
 _REQUIRED = re.compile(r"\$\{[A-Za-z_]+:?\?")
+_FILLED = re.compile(r"\$\$|\$\(\w+\)")
 _SHELL_WORDS = re.compile(r"^command_line=\((.*?)^\)", re.MULTILINE | re.DOTALL)
 _SHELL_IMAGE = re.compile(r"^\s*planned_image=(\S*)\s*$", re.MULTILINE)
 
@@ -86,7 +94,7 @@ def option_values(text: str, names: Iterable[str]) -> dict[str, tuple[str, ...]]
 def command_lines(name: str, text: str) -> list[list[str]]:
     """Word lists with options: containers' args and commands, Compose's command, a script's `command_line=(…)`.
 
-    `$$`, which Kubernetes and Compose read as one dollar, is undone.
+    `$$`, which Kubernetes and Compose read as one dollar, is undone; 0 stands for `$(NAME)`, which Kubernetes fills in.
     """
     if name.endswith(".sh"):
         return [shlex.split(match[1], comments=True) for match in _SHELL_WORDS.finditer(text)]
@@ -94,10 +102,12 @@ def command_lines(name: str, text: str) -> list[list[str]]:
     for document in documents(text, name):
         for value in (*values_of(document, "args"), *values_of(document, "command")):
             if isinstance(value, list) and all(isinstance(word, str) for word in value):
-                found.append([word.replace("$$", "$") for word in value])
+                found.append([_FILLED.sub(lambda m: "$" if m[0] == "$$" else "0", word) for word in value])
     return found
 
 
 def secrets(text: str) -> list[str]:
     """What in `text` looks like a secret, by kind; the secret itself is not repeated."""
-    return [kind for kind, pattern in SECRETS.items() if pattern.search(text)]
+    found = [kind for kind, pattern in SECRETS.items() if pattern.search(text)]
+    written = any(not _PATH_OR_NAME.search(match[0]) for match in _NAMED.finditer(text))
+    return [*found, "a secret's value beside its name"] if written and not found else found

@@ -23,7 +23,7 @@ OLDEST_KUBERNETES, NEWEST_VERSIONS = "1.28", 3
 """Objects are checked by this minor version, and by as many of the newest that the installed schemas know."""
 IMAGE_VOLUMES_SINCE = (1, 31)
 """Older versions know no volume that is an image, and a plan whose weights are one needs a newer cluster."""
-EXTRA = "it comes with `pip install 'planner[validate]'`"
+EXTRA = "it comes with `pip install '.[validate]'` in a checkout"
 TIMEOUT_S = 60
 _CORE_GROUPS = frozenset(
     f"{name}.k8s.io"

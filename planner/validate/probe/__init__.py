@@ -6,6 +6,7 @@ says of its memory. Needs nothing but the standard library.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.validate.probe import load as load_
@@ -25,6 +26,7 @@ def probe(
     url: str,
     plan: Plan | None = None,
     *,
+    model: str | None = None,
     key: str | None = None,
     log: str | None = None,
     load: bool = True,
@@ -36,10 +38,13 @@ def probe(
 ) -> Verdict:
     """The verdict over the endpoint at `url`, beside `plan` where there is one.
 
-    `key` is a bearer token, `log` the text of a start-up log. The load has `concurrency` clients (the plan's), in all
+    `model` is the name to ask for (the plan's, else the first that the endpoint lists), `key` a bearer token, `log` the
+    text of a start-up log. The load has `concurrency` clients (the plan's), in all
     `requests`, and starts none after `load_seconds`. Raises UsageError for an impossible URL.
     """
     promise = Promise() if plan is None else promise_of(plan)
+    if model is not None:
+        promise = replace(promise, served_name=model)
     client = Client(url, key=key, timeout_s=timeout_s)
     checks = probe_checks(
         client, promise, load=load, concurrency=concurrency, requests=requests, load_seconds=load_seconds, log=log,
@@ -70,7 +75,9 @@ def probe_checks(
         return (failed("reachable", str(error)), *logged)
     checks.append(named)
     model = model or promise.served_name  # a proxy may list no models and serve the planned one
-    if model is not None:
+    if model is None:
+        checks.append(skipped("OpenAI API", "the endpoint names no model to ask for; --model names one"))
+    else:
         target = openai.Target(client, model, promise)
         checks += openai.checks(target)
     checks += native.checks(client, model, engine)

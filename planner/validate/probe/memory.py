@@ -23,7 +23,10 @@ _SAMPLE = re.compile(r"([A-Za-z_:][\w:]*)(?:\{(.*)\})?\s+(\S+)(?:\s+\d+)?\s*")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 _NUMBER = r"([\d,]+(?:\.\d+)?)"
 _LOADED = re.compile(rf"[Mm]odel (?:loading|weights) took {_NUMBER} ?Gi?B")
-_AVAILABLE = re.compile(rf"Available KV cache memory: {_NUMBER} ?Gi?B")
+_AVAILABLE = re.compile(
+    rf"(?:Available KV cache memory: |(?:Explicitly|Auto) set \(){_NUMBER}(?: ?Gi?B|/[\d.]+\) GiB for KV cache)"
+)
+"""On a GPU; and on a CPU, where its worker says how it was set."""
 _TOKENS = re.compile(rf"KV cache size: {_NUMBER} tokens")
 _CONCURRENCY = re.compile(rf"Maximum concurrency for {_NUMBER} tokens per request: {_NUMBER}x")
 _BLOCKS = re.compile(rf"# (?:GPU|cuda) blocks: {_NUMBER}")

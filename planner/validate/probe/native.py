@@ -1,6 +1,7 @@
-"""The engines' own APIs: TGI's `/generate` and `/generate_stream`, Ollama's `/api/*`. Each check is one request or two.
+"""The engines' own APIs: TGI's `/generate` and `/generate_stream`, Ollama's `/api/*`, llama.cpp's `/completion`.
 
-Which engine answers is found by asking; what an endpoint does not have is skipped unless the plan promises it.
+Each check is one request or two. Which engine answers is found by asking; what an endpoint does not have is skipped
+unless the plan promises it.
 """
 
 from __future__ import annotations
@@ -28,17 +29,22 @@ def checks(client: Client, model: str | None, engine: str | None) -> tuple[Check
             ("Ollama stream", lambda c: _ollama_stream(c, model)),
         )
         return _all(named, client)
+    if found == "llamacpp":
+        return _all((("llama.cpp /props", _llama_props), ("llama.cpp /completion", _llama_completion)), client)
     return (skipped("native API", f"{found or 'this endpoint'} has none beside OpenAI's"),)
 
 
 def detect(client: Client) -> str | None:
-    """`tgi`, `ollama` or `vllm` by what answers; None for others."""
+    """`tgi`, `ollama`, `llamacpp` or `vllm` by what answers; None for others."""
     info = client.get("/info").json
     if isinstance(info, dict) and "max_total_tokens" in info:
         return "tgi"
     version = client.get("/api/version").json
     if isinstance(version, dict) and "version" in version:
         return "ollama"
+    props = client.get("/props").json
+    if isinstance(props, dict) and "default_generation_settings" in props:
+        return "llamacpp"
     return "vllm" if b"vllm:" in client.get("/metrics").body else None
 
 
@@ -130,6 +136,28 @@ def _ollama_stream(client: Client, model: str | None) -> Check:
     if any(chunk.get("done") is True for chunk in chunks[:-1]):
         problems.append("lines follow the one that is done")
     return from_problems("Ollama stream", problems, f"{len(chunks)} lines of JSON")
+
+
+def _llama_props(client: Client) -> Check:
+    """https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md: GET /props."""
+    props = client.get("/props").json
+    props = props if isinstance(props, dict) else {}
+    slots, settings = props.get("total_slots"), props.get("default_generation_settings")
+    context = settings.get("n_ctx") if isinstance(settings, dict) else None
+    problems = [f"no {name}" for name, v in (("total_slots", slots), ("n_ctx", context)) if type(v) is not int]
+    return from_problems("llama.cpp /props", problems, f"total_slots {slots}, n_ctx {context} each")
+
+
+def _llama_completion(client: Client) -> Check:
+    answer = client.post("/completion", {"prompt": PROMPT, "n_predict": SMALL, "temperature": 0})
+    data: Json = answer.json if isinstance(answer.json, dict) else {}
+    problems = [] if answer.status == 200 else [f"status {answer.status}: {answer.text[:120]}"]
+    if not isinstance(data.get("content"), str):
+        problems.append("no content")
+    count = data.get("tokens_predicted")
+    if type(count) is not int or not 0 < count <= SMALL:
+        problems.append(f"tokens_predicted is {count!r}, n_predict was {SMALL}")
+    return from_problems("llama.cpp /completion", problems, f"{count} tokens, {data.get('stop_type', 'stopped')}")
 
 
 def _chunks(stream: Stream) -> tuple[list[Json], list[str]]:

@@ -19,6 +19,11 @@ from planner.validate.verdict import Check, failed, from_problems, judged, passe
 Json = dict[str, Any]
 PROMPT = "Count from one to five, in words."
 MESSAGES = [{"role": "user", "content": PROMPT}]
+OTHER_PROMPTS = (
+    "Say hello.", "What colour is grass?", "Name the days of the week.", "What is the capital of France?",
+    "Tell me a story.",
+)  # fmt: skip
+"""Asked in turn while an answer holds no place to stop at: one of noise may be a byte over and over."""
 SCHEMA: Json = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 12}, "large": {"type": "boolean"}},
@@ -41,7 +46,7 @@ class Target:
 
     def chat(self, **options: Any) -> Answer:
         """One chat completion; greedy and short unless `options` say otherwise."""
-        return self.client.post("/v1/chat/completions", self.body(messages=MESSAGES, **options))
+        return self.client.post("/v1/chat/completions", self.body(**({"messages": MESSAGES} | options)))
 
     def body(self, **options: Any) -> Json:
         """A request body: greedy, at most SMALL tokens; None leaves a field out."""
@@ -69,7 +74,9 @@ def models(client: Client, promise: Promise) -> tuple[Check, str | None]:
         [e for e in data if isinstance(e, dict) and isinstance(e.get("id"), str)] if isinstance(data, list) else []
     )
     if not entries:
-        return failed(name, f"GET /v1/models: status {answer.status}, no list of models: {answer.text[:120]}"), None
+        hint = "; --api-key-env names the variable that holds its key" if answer.status in (401, 403) else ""
+        told = f"GET /v1/models: status {answer.status}, no list of models: {answer.text[:120]}{hint}"
+        return failed(name, told), None
     ids = [entry["id"] for entry in entries]
     wanted = promise.served_name
     chosen = next((e for e in entries if wanted in (e["id"], e["id"].removesuffix(":latest"))), entries[0])
@@ -236,12 +243,17 @@ def _max_tokens(t: Target) -> Check:
 
 def _stop(t: Target) -> Check:
     """A stop string taken from the model's own greedy answer ends it there and is not part of the text."""
-    free = text_of(_choice(t.chat(max_tokens=24))) or ""
-    places = [match[0] for match in _WORD.finditer(free[1:])]
-    if not places:
-        return skipped("stop", f"the answer {_shown(free)} holds no place to stop at")
+    for prompt in (PROMPT, *OTHER_PROMPTS):
+        messages = [{"role": "user", "content": prompt}]
+        free = text_of(_choice(t.chat(messages=messages, max_tokens=24))) or ""
+        places = [match[0] for match in _WORD.finditer(free[1:])]
+        if places:
+            break
+    else:
+        n = 1 + len(OTHER_PROMPTS)
+        return skipped("stop", f"none of {n} answers holds a place to stop at; the last is {_shown(free)}")
     word = max(places, key=len)
-    answer = t.chat(max_tokens=24, stop=[word])
+    answer = t.chat(messages=messages, max_tokens=24, stop=[word])
     choice, text = _choice(answer), text_of(_choice(answer))
     if answer.status != 200 or text is None:
         return failed("stop", f"status {answer.status}: {answer.text[:120]}")
@@ -289,8 +301,8 @@ def _errors(t: Target) -> Check:
     problems, seen = [], []
     for name, (body, allowed) in cases.items():
         answer = t.client.post("/v1/chat/completions", body)
-        if name == "unknown model" and answer.status == 200 and t.promise.engine in (None, "tgi"):
-            seen.append(f"{name}: ignored")  # TGI serves one model and takes any name
+        if name == "unknown model" and answer.status == 200 and t.promise.engine in (None, "tgi", "llamacpp"):
+            seen.append(f"{name}: ignored")  # TGI and llama-server serve one model and take any name
             continue
         if answer.status not in allowed:
             problems.append(f"{name}: status {answer.status}, not {' or '.join(map(str, allowed))}")

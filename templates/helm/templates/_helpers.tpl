@@ -2,6 +2,10 @@
 {{- printf "%s-%s" .Release.Name .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
+{{- define "llm.filesName" -}}
+{{- printf "%s-files" (include "llm.fullname" . | trunc 57 | trimSuffix "-") -}}
+{{- end -}}
+
 {{- define "llm.selectorLabels" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
 app.kubernetes.io/instance: {{ .Release.Name | trunc 63 | trimSuffix "-" }}

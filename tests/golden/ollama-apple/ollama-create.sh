@@ -2,7 +2,8 @@
 # Ollama 0.33.0, model llama3.1-8b
 # Creates the model of the Modelfile beside this script and tries it.
 # The limits of the server are its environment: `bash ollama-create.sh serve` starts one that has them.
-# Memory:   the plan takes 54.96 GiB of the 80.00 GiB that the GPU may use.
+# Memory:   the plan takes 54.96 GiB of the 60.00 GiB that the GPU may use.
+#           To raise that until the next restart: sudo sysctl iogpu.wired_limit_mb=57301
 set -euo pipefail
 
 MODEL=llama3.1-8b

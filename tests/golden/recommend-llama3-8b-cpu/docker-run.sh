@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Ollama 0.33.0 serving llama3:8b-instruct-q6_K on cpu:epyc-9654
 # Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
-# Settings from the environment: NAME PORT BIND IMAGE
+# Settings from the environment: NAME PORT BIND IMAGE START_BUDGET_S
 set -euo pipefail
 
-NAME="${NAME:-llm-meta-llama-3-8b-instruct}"
+NAME="${NAME:-llm-meta-llama-3-8b-instruct-ollama}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-11434}"
 # The tag follows the release pattern; nobody has confirmed that the registry holds it.
@@ -12,7 +12,7 @@ planned_image=docker.io/ollama/ollama:0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 SERVED=meta-llama-3-8b-instruct
 HEALTH=/api/version
-START_BUDGET_S=120
+START_BUDGET_S="${START_BUDGET_S:-120}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
@@ -30,7 +30,7 @@ start() {
     --restart unless-stopped
     --stop-timeout 60
     --publish "$BIND:$2:11434"
-    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-weights,target=/root/.ollama'
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-ollama-weights,target=/root/.ollama'
     --shm-size 64m
     --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
     --security-opt no-new-privileges
@@ -55,6 +55,7 @@ wait_until_ready() {
     if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
       docker logs --tail 40 "$1" >&2
       echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      echo "it is left running; on a slow line START_BUDGET_S waits longer, and this follows it: docker logs --follow $1" >&2
       return 1
     fi
     sleep 5

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Text Generation Inference 3.3.7 serving neuralmagic/Meta-Llama-3-8B-Instruct-FP8 on 8xGaudi3
 # Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
-# Settings from the environment: NAME PORT BIND IMAGE
+# Settings from the environment: NAME PORT BIND IMAGE START_BUDGET_S
 set -euo pipefail
 
-NAME="${NAME:-llm-meta-llama-3-8b-instruct}"
+NAME="${NAME:-llm-meta-llama-3-8b-instruct-tgi}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-8080}"
 # The tag follows the release pattern; nobody has confirmed that the registry holds it.
 planned_image=ghcr.io/huggingface/text-generation-inference:3.3.7-gaudi
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
-START_BUDGET_S=240
+START_BUDGET_S="${START_BUDGET_S:-690}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
@@ -25,6 +25,7 @@ command_line=(
   --max-total-tokens=8192
   --max-batch-prefill-tokens=7936
   --max-concurrent-requests=128
+  --max-batch-size=8
   --cuda-memory-fraction=1
   --hostname=0.0.0.0
   --port=8080
@@ -38,13 +39,16 @@ start() {
     --restart unless-stopped
     --stop-timeout 120
     --publish "$BIND:$2:8080"
-    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-weights,target=/data'
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-tgi-weights,target=/data'
+    --mount 'type=volume,source=llm-meta-llama-3-8b-instruct-tgi-compile-cache,target=/recipe_cache'
     --ipc host
     --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
     --security-opt no-new-privileges
     --cap-add SYS_NICE
     --runtime habana
     --env HF_HOME=/data
+    --env PT_HPU_ENABLE_LAZY_COLLECTIVES=true
+    --env PT_HPU_RECIPE_CACHE_CONFIG='/recipe_cache,false,16384'
   )
   run+=(--env "HABANA_VISIBLE_DEVICES=$3")
   "${run[@]}" "$IMAGE" "${command_line[@]}" >/dev/null
@@ -58,6 +62,7 @@ wait_until_ready() {
     if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
       docker logs --tail 40 "$1" >&2
       echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      echo "it is left running; on a slow line START_BUDGET_S waits longer, and this follows it: docker logs --follow $1" >&2
       return 1
     fi
     sleep 5

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Ollama 0.33.0 serving llama3:8b-instruct-q5_K_M on 1xM3-Max-64GB
 # Use:  bash bench.sh [smoke | vllm | guidellm | aiperf]     BASE_URL names another server,
-# CONCURRENCY another number of clients (the planned one is of the whole deployment, not of one replica).
+# TOKENIZER a copy of the tokenizer on this machine, REQUESTS another number of them, CONCURRENCY another number of
+# clients (the planned one is of the whole deployment, not of one replica).
 set -euo pipefail
 
 BASE_URL="${BASE_URL:-http://127.0.0.1:11434}"
@@ -33,12 +34,13 @@ with_vllm() {
 
 with_guidellm() {
   command -v guidellm >/dev/null || { echo "install it first: pip install 'guidellm[recommended]>=0.8'" >&2; exit 1; }
-  local backend='{"kind": "openai_http", "model": "meta-llama-3-8b-instruct"}'
+  local backend='{"kind": "openai_http", "model": "meta-llama-3-8b-instruct"}' tokenizer='{"kind": "huggingface_auto", "model": "meta-llama/Meta-Llama-3-8B-Instruct"}'
+  [ "$TOKENIZER" = "$planned_tokenizer" ] || tokenizer="kind=huggingface_auto,model=$TOKENIZER"
   guidellm run \
     --backend "${backend%\}}, \"target\": \"$BASE_URL\"}" \
     --profile "kind=concurrent,streams=$CONCURRENCY" \
     --constraint "kind=max_requests,count=$REQUESTS" \
-    --tokenizer '{"kind": "huggingface_auto", "model": "meta-llama/Meta-Llama-3-8B-Instruct"}' \
+    --tokenizer "$tokenizer" \
     --data "kind=synthetic_text,prompt_tokens=$INPUT_TOKENS,output_tokens=$OUTPUT_TOKENS"
 }
 

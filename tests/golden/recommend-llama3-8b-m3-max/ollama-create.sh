@@ -2,7 +2,7 @@
 # Ollama 0.33.0, model meta-llama-3-8b-instruct
 # Creates the model of the Modelfile beside this script and tries it.
 # The limits of the server are its environment: `bash ollama-create.sh serve` starts one that has them.
-# Memory:   the plan takes 6.25 GiB of the 64.00 GiB that the GPU may use.
+# Memory:   the plan takes 6.25 GiB of the 48.00 GiB that the GPU may use.
 set -euo pipefail
 
 MODEL=meta-llama-3-8b-instruct

@@ -3,7 +3,8 @@
 # llama.cpp's own server with the planned limits.  Install: brew install llama.cpp, winget install llama.cpp, or a release.
 # Start:  bash llama-server.sh      Settings from the environment: LLAMA_SERVER BIND PORT
 # On Windows the same words follow llama-server.exe; a container there and on macOS has no GPU.
-# Memory:   the plan takes 54.96 GiB of the 80.00 GiB that the GPU may use.
+# Memory:   the plan takes 54.96 GiB of the 60.00 GiB that the GPU may use.
+#           To raise that until the next restart: sudo sysctl iogpu.wired_limit_mb=57301
 set -euo pipefail
 
 LLAMA_SERVER="${LLAMA_SERVER:-llama-server}"

@@ -9,7 +9,7 @@ set -euo pipefail
 NAME="${NAME:-llm-meta-llama-3-8b-instruct}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-8000}"
-planned_image=nvcr.io/nim/nvidia/llm-nim:2.1.5
+planned_image=nvcr.io/nim/nvidia/vllm-model-free-nim:2.1.5
 IMAGE="${IMAGE:-$planned_image}"
 CACHE="${CACHE:-$HOME/.cache/nim}"
 DEVICES="${DEVICES:-0}"

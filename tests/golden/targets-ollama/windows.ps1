@@ -5,7 +5,7 @@
 $ErrorActionPreference = 'Stop'
 Set-Location -LiteralPath $PSScriptRoot
 $Health = 'http://127.0.0.1:11434/api/version'
-$StartBudgetSeconds = 905
+$StartBudgetSeconds = 5200
 
 function Wait-UntilReady($Process) {
   $Deadline = (Get-Date).AddSeconds($StartBudgetSeconds)
@@ -30,6 +30,9 @@ $Server = Start-Process -PassThru -NoNewWindow -FilePath ollama.exe -ArgumentLis
 Wait-UntilReady $Server
 & ollama.exe create $Model -f Modelfile
 if ($LASTEXITCODE -ne 0) { throw 'the model was not created' }
-& ollama.exe run $Model ''
+# loads it; Windows PowerShell would drop the empty prompt of `ollama run`, which then waits for a user
+$Body = [Text.Encoding]::UTF8.GetBytes((@{ model = $Model } | ConvertTo-Json))
+$Load = 'http://127.0.0.1:11434/api/generate'
+Invoke-RestMethod -Method Post -Uri $Load -ContentType 'application/json' -Body $Body -TimeoutSec $StartBudgetSeconds | Out-Null
 Write-Host 'ready: http://127.0.0.1:11434/v1'
 Wait-Process -Id $Server.Id

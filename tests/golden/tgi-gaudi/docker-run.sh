@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # tgi 3.3.7 serving meta-llama/Llama-3.1-8B-Instruct on 2xGaudi 3
 # Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
-# Settings from the environment: NAME PORT BIND IMAGE HF_TOKEN HF_TOKEN_FILE
+# Settings from the environment: NAME PORT BIND IMAGE START_BUDGET_S HF_TOKEN HF_TOKEN_FILE
 set -euo pipefail
 
-NAME="${NAME:-llm-llama3-1-8b}"
+NAME="${NAME:-llm-llama3-1-8b-tgi}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-8080}"
 # The tag follows the release pattern; nobody has confirmed that the registry holds it.
 planned_image=ghcr.io/huggingface/text-generation-inference:3.3.7-gaudi
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
-START_BUDGET_S=905
+START_BUDGET_S="${START_BUDGET_S:-905}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
@@ -36,6 +36,7 @@ command_line=(
   --max-batch-prefill-tokens=8192
   --max-batch-total-tokens=262144
   --max-concurrent-requests=64
+  --max-batch-size=64
   --cuda-memory-fraction=0.95
   --hostname=0.0.0.0
   --port=8080
@@ -49,7 +50,7 @@ start() {
     --restart unless-stopped
     --stop-timeout 60
     --publish "$BIND:$2:8080"
-    --mount 'type=volume,source=llm-llama3-1-8b-weights,target=/data'
+    --mount 'type=volume,source=llm-llama3-1-8b-tgi-weights,target=/data'
     --ipc host
     --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
     --security-opt no-new-privileges
@@ -72,6 +73,7 @@ wait_until_ready() {
     if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
       docker logs --tail 40 "$1" >&2
       echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      echo "it is left running; on a slow line START_BUDGET_S waits longer, and this follows it: docker logs --follow $1" >&2
       return 1
     fi
     sleep 5

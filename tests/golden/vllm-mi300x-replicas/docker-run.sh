@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # vllm 0.33.0 serving meta-llama/Llama-3.1-8B-Instruct on 4xMI300X
 # Start:  bash docker-run.sh      Stop:  docker rm --force "$NAME-0"
-# Settings from the environment: NAME PORT BIND IMAGE HF_TOKEN HF_TOKEN_FILE
+# Settings from the environment: NAME PORT BIND IMAGE START_BUDGET_S HF_TOKEN HF_TOKEN_FILE
 set -euo pipefail
 
-NAME="${NAME:-llm-llama3-1-8b}"
+NAME="${NAME:-llm-llama3-1-8b-vllm}"
 BIND="${BIND:-127.0.0.1}"
 PORT="${PORT:-8000}"
 # The tag follows the release pattern; nobody has confirmed that the registry holds it.
 planned_image=docker.io/vllm/vllm-openai-rocm:v0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
-START_BUDGET_S=905
+START_BUDGET_S="${START_BUDGET_S:-905}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }
@@ -49,7 +49,7 @@ start() {
     --restart unless-stopped
     --stop-timeout 60
     --publish "$BIND:$2:8000"
-    --mount 'type=volume,source=llm-llama3-1-8b-weights,target=/root/.cache/huggingface'
+    --mount 'type=volume,source=llm-llama3-1-8b-vllm-weights,target=/root/.cache/huggingface'
     --ipc host
     --log-driver json-file --log-opt max-size=50m --log-opt max-file=3
     --security-opt seccomp=unconfined
@@ -75,6 +75,7 @@ wait_until_ready() {
     if [ "$restarts" -gt 2 ] || [ "$SECONDS" -ge "$deadline" ]; then
       docker logs --tail 40 "$1" >&2
       echo "$1 does not serve after $SECONDS s and $restarts restarts; its last lines are above" >&2
+      echo "it is left running; on a slow line START_BUDGET_S waits longer, and this follows it: docker logs --follow $1" >&2
       return 1
     fi
     sleep 5
