@@ -28,6 +28,7 @@ def vllm_overheads(
         tp=tp,
         ep=ep,
         layers=spec.n_layers,
+        first_stage=True,
         last_stage=True,
         world=tp,
         max_num_batched_tokens=tokens,
@@ -37,6 +38,20 @@ def vllm_overheads(
         hybrid=False,
         multimodal=any(block.role == "vision" for block in spec.blocks),
     )
+
+
+@pytest.mark.parametrize(
+    ("model", "gib"),
+    [
+        ("meta-llama/Llama-3.2-3B", 0.828), ("meta-llama/Llama-3.1-8B", 1.100), ("Qwen/Qwen2.5-14B", 1.607),
+        ("google/gemma-2-9b", 1.818),
+    ],
+)  # fmt: skip
+def test_the_first_profile_holds_a_copy_of_the_embeddings(catalog: Catalog, model: str, gib: float) -> None:
+    """vLLM 0.26 on one H100 or H200, 8,192 tokens and 1,024 sequences."""
+    found = vllm_overheads(catalog, model, coefficients(catalog, "vllm", "0.26"))
+    assert found.activation_bytes / GIB == pytest.approx(gib, rel=0.004)
+    assert "embeddings" in found.activation_formula
 
 
 @pytest.mark.parametrize(
@@ -59,6 +74,7 @@ def test_activation_peak_of_experts_is_that_of_the_log(
         tp=1,
         ep=1,
         layers=spec.n_layers,
+        first_stage=True,
         last_stage=True,
         world=1,
         max_num_batched_tokens=16384,
@@ -150,8 +166,8 @@ def test_only_the_last_stage_has_logits(catalog: Catalog) -> None:
     spec, k = catalog.model("Qwen/Qwen3-8B"), coefficients(catalog, "vllm", "0.33")
     first, last = (
         vllm.overheads(
-            spec, k, tp=1, ep=1, layers=18, last_stage=last, world=2, max_num_batched_tokens=2048, max_num_seqs=1024,
-            max_model_len=8192, graph_max_size=512, hybrid=False, multimodal=False,
+            spec, k, tp=1, ep=1, layers=18, first_stage=False, last_stage=last, world=2, max_num_batched_tokens=2048,
+            max_num_seqs=1024, max_model_len=8192, graph_max_size=512, hybrid=False, multimodal=False,
         )
         for last in (False, True)
     )  # fmt: skip

@@ -50,6 +50,7 @@ def overheads(
     tp: int,
     ep: int,
     layers: int,
+    first_stage: bool,
     last_stage: bool,
     world: int,
     max_num_batched_tokens: int,
@@ -76,6 +77,7 @@ def overheads(
         bool(v2),
         max_num_batched_tokens,
         rows if last_stage else 0,
+        tp if first_stage else 0,
         max_model_len,
         multimodal,
         hybrid,
@@ -111,12 +113,17 @@ def _activation(
     v2: bool,
     tokens: int,
     rows: int,
+    table_shards: int,
     max_model_len: int,
     multimodal: bool,
     hybrid: bool,
     fused_experts: bool,
 ) -> tuple[int, str]:
-    """Peak of the profile run, and the sum behind it."""
+    """Peak of the profile run, and the sum behind it.
+
+    `table_shards`: devices that share the table of embeddings, of which the V2 runner's first pass holds a copy beside
+    the hidden states; 0 on a stage without it.
+    """
     hidden, copies, fixed = w.hidden * ELEMENT, k["hidden_copies"], k["forward_fixed_bytes"]
     experts = 0 if fused_experts else tokens * w.moe_rows * (w.moe_first + w.moe_second) * ELEMENT
     beside = tokens * copies * hidden + fixed + tokens * w.router * 4
@@ -132,9 +139,15 @@ def _activation(
         sampler = tokens * hidden + rows * (2 * hidden + logits * w.vocab * 4) + k["sampler_fixed_bytes"]
         if not v2:
             sampler += k["topk_buffer_rows"] * w.vocab * 4
+    table = 0.0
+    if v2 and table_shards:
+        table = k.get("embedding_copies_v2", 0) * ceil_div(w.vocab, table_shards) * hidden + 2 * tokens * hidden
     base = max(layer, sampler, dense - experts)
     images = k["image_embedding_copies"] * tokens * hidden if multimodal else 0
-    if base == sampler:
+    if table > base + experts:
+        base, experts = table, 0
+        text = f"({ceil_div(w.vocab, table_shards)} embeddings + 2 × {tokens} tokens) × {w.hidden} × 2 B"
+    elif base == sampler:
         text = (
             f"{tokens} tokens × {w.hidden} × 2 B + {rows} sequences × ({logits:g} × {w.vocab} × 4 B "
             f"+ 2 × {w.hidden} × 2 B) + buffers"
