@@ -144,3 +144,8 @@ class Comparison:
             "contradictions": list(self.contradictions),
             "assumptions": list(self.assumptions),
         }
+
+    def _repr_html_(self) -> str:
+        from planner.report.html import comparison_html
+
+        return comparison_html(self)

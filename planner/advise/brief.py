@@ -6,11 +6,14 @@ the machine; not yet which engines could run.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from planner.errors import UsageError
 from planner.estimate.deployment import Workload, workload_of
 from planner.records import dataclass
+from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.hardware import Machine
-from planner.spec.model import ModelSpec
+from planner.spec.model import Ffn, ModelSpec
 from planner.spec.request import Objective, Request
 from planner.units import round_up
 
@@ -20,6 +23,8 @@ DEFAULT_ITL_MS = 100.0
 DEFAULT_TARGET_SLACK = 1.25
 DEFAULT_CONTEXT_TOKENS = 8192
 CONTEXT_STEP_TOKENS = 256
+KEPT_UP = 0.99
+"""Share of the asked arrival rate from which on a configuration counts as serving it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +49,23 @@ class Brief:
         return self.request.ttft_ms is not None or self.request.itl_ms is not None
 
     @property
+    def fetches_weights(self) -> bool:
+        """True when a first start gets the weights from a hub: they are no path, and no site has them at hand."""
+        site, own = (
+            self.request.site,
+            self.model.id.startswith(("/", "./", "../", "~")) or self.model.id.endswith(".gguf"),
+        )
+        return not own and (site is None or site.reaches_hub)
+
+    @property
     def slack(self) -> float:
         """How far above a target still counts when candidates are ordered: our own defaults are no cliff."""
         return 1.0 if self.slo_is_explicit else DEFAULT_TARGET_SLACK
+
+    def keeps_up(self, requests_per_s: float) -> bool:
+        """False when requests arrive at an asked rate above what is served: their queue then grows without end."""
+        asked = self.workload.request_rate if self.workload.arrival == "poisson" else None
+        return asked is None or requests_per_s >= KEPT_UP * asked
 
 
 def make_brief(request: Request, model: ModelSpec, machine: Machine, assumptions: tuple[str, ...] = ()) -> Brief:
@@ -145,28 +164,69 @@ def attention_heads(model: ModelSpec) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def divides_heads(model: ModelSpec, tensor: int) -> bool:
-    """True when every attention layer's heads split evenly over `tensor` devices."""
-    return all(heads % tensor == 0 for heads in attention_heads(model))
+def undivided(model: ModelSpec, tensor: int, *, experts_whole: bool = False) -> str:
+    """What of `model` does not split evenly over `tensor` devices, for a message; empty where all does.
+
+    Query heads and the columns of MLPs and experts must divide; KV heads must, or each be kept by several devices
+    (vLLM's model files assert it, its linear layers and fused experts the rest; of 0.33). `experts_whole`: experts lie
+    on ranks of their own.
+    """
+    odd = [heads for heads in attention_heads(model) if heads % tensor]
+    if odd:
+        return f"the {', '.join(map(str, odd))} attention heads"
+    for group in model.layers:
+        for mixer in group.mixers:
+            if mixer.kind == "attention" and mixer.kv_heads % tensor and tensor % mixer.kv_heads:
+                return f"the {mixer.kv_heads} KV heads"
+        for width in _widths(group.ffns, experts_whole):
+            if width % tensor:
+                return f"the {width:,} columns of an MLP"
+    return ""
+
+
+def _widths(ffns: Iterable[Ffn], experts_whole: bool) -> Iterator[int]:
+    for ffn in ffns:
+        if ffn.kind == "dense":
+            yield ffn.intermediate
+        elif not experts_whole:
+            yield from (ffn.intermediate, ffn.shared_intermediate, ffn.dense_intermediate)
+
+
+def divides(model: ModelSpec, tensor: int, *, experts_whole: bool = False) -> bool:
+    """True when `model` splits evenly over `tensor` devices."""
+    return tensor == 1 or not undivided(model, tensor, experts_whole=experts_whole)
+
+
+def valid_tensors(model: ModelSpec, machine: Machine) -> str:
+    """Tensor parallel sizes of `machine` that divide `model`, for a message."""
+    valid = [t for t in range(1, machine.count + 1) if divides(model, t)]
+    return f"valid on {machine.count} device{'s' * (machine.count > 1)}: {', '.join(map(str, valid))}"
 
 
 def _check_parallelism(request: Request, model: ModelSpec, machine: Machine) -> None:
     tensor = request.tensor_parallel or 1
-    if not divides_heads(model, tensor):
-        heads = ", ".join(map(str, attention_heads(model)))
-        valid = [t for t in range(1, machine.count + 1) if divides_heads(model, t)]
+    whole = (request.expert_parallel or 1) > 1
+    if not divides(model, tensor, experts_whole=whole):
+        what = undivided(model, tensor, experts_whole=whole)
         raise UsageError(
-            f"tensor parallel {tensor} does not divide the {heads} attention heads of {model.id}; "
-            f"valid on {machine.count} device{'s' * (machine.count > 1)}: {', '.join(map(str, valid))}"
+            f"tensor parallel {tensor} does not divide {what} of {model.id}; {valid_tensors(model, machine)}"
         )
     asked = tensor * (request.pipeline_parallel or 1) * (request.data_parallel or 1) * (request.replicas or 1)
     if asked > machine.count:
         raise UsageError(
             f"tensor × pipeline × data × replicas = {asked} needs {asked} devices; {machine.label} has {machine.count}"
         )
+    per_replica = asked // (request.replicas or 1)
+    if per_replica > 1 and machine.accelerator is not None and machine.accelerator.is_slice:
+        raise UsageError(
+            f"tensor × pipeline × data = {per_replica} devices to a replica, and {machine.accelerator.name} is a slice "
+            "that shares no memory with another; use --replicas, or whole devices with --gpus"
+        )
     if (request.pipeline_parallel or 1) > model.n_layers:
         raise UsageError(
             f"pipeline parallel {request.pipeline_parallel} exceeds the {model.n_layers} layers of {model.id}"
         )
+    if tensor > 1 and request.engine in LAYER_SPLIT_ENGINES:
+        raise UsageError(f"{request.engine} spreads layers over devices by itself; it has no tensor parallel {tensor}")
     if request.tensor_parallel and machine.platform in ("metal", "cpu") and tensor > 1:
         raise UsageError(f"tensor parallel {tensor} needs accelerators; {machine.label} has none to split over")

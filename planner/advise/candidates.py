@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.advise.brief import Brief, divides_heads
+from planner.advise.brief import Brief, divides
 from planner.advise.support import kernel_for, resolve_quantization
 from planner.errors import UnknownNameError
 from planner.estimate.deployment import Extras
@@ -108,8 +108,14 @@ def enumerate_candidates(
             refused.append(Rejection(candidate=release.engine, reason=extras, rule="feature"))
             continue
         layouts = list(_layouts(release, brief))
+        if extras is not None and extras.features.disaggregated:
+            layouts = _apart(layouts, release, brief, refused)
         if release.engine in LAYER_SPLIT_ENGINES and brief.machine.count > brief.machine.devices_per_node:
             reason = f"one {release.engine} server sees one host; {brief.machine.label} is several"
+            refused.append(Rejection(candidate=release.engine, reason=reason, rule="platform"))
+            continue
+        if release.engine in LAYER_SPLIT_ENGINES and brief.machine.count > 1 and _sliced(brief):
+            reason = f"one {release.engine} server sees one slice of a device, and there are {brief.machine.count}"
             refused.append(Rejection(candidate=release.engine, reason=reason, rule="platform"))
             continue
         for quantization, checkpoint in _formats(catalog, brief, release, refused):
@@ -293,6 +299,10 @@ def fp8_kv_is_native(brief: Brief) -> bool:
     )
 
 
+def _sliced(brief: Brief) -> bool:
+    return brief.machine.accelerator is not None and brief.machine.accelerator.is_slice
+
+
 def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
     """Ways to use the machine's devices, best use of all devices first."""
     request, machine, model = brief.request, brief.machine, brief.model
@@ -301,11 +311,15 @@ def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
             yield Parallelism()
         return
     count, per_node = machine.count, machine.devices_per_node
+    if machine.accelerator.is_slice:  # checked in the brief: no more than one device to a replica is asked for
+        yield Parallelism(replicas=request.replicas or max(1, min(count, brief.workload.concurrency)))
+        return
     fixed = any((request.tensor_parallel, request.pipeline_parallel, request.data_parallel, request.expert_parallel))
     tensors = [request.tensor_parallel] if request.tensor_parallel else _widths(min(count, per_node))
     pipelines = [request.pipeline_parallel] if request.pipeline_parallel else [1] if fixed else _divisors(count)
     for tensor in tensors:
-        if not divides_heads(model, tensor) or (tensor > 1 and not release.has("tensor_parallel")):
+        whole = (request.expert_parallel or 1) > 1
+        if not divides(model, tensor, experts_whole=whole) or (tensor > 1 and not release.has("tensor_parallel")):
             continue
         for pipeline in pipelines:
             data = request.data_parallel or 1
@@ -314,7 +328,9 @@ def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
                 continue
             if devices <= per_node < count and per_node % devices:
                 continue
-            replicas = request.replicas or max(1, min(count // devices, brief.workload.concurrency))
+            apart = request.features is not None and request.features.disaggregated
+            busy = max(brief.workload.concurrency, 2 if apart else 1)
+            replicas = request.replicas or max(1, min(count // devices, busy))
             if devices * replicas > count:
                 continue
             yield Parallelism(
@@ -322,7 +338,30 @@ def _layouts(release: EngineRelease, brief: Brief) -> Iterator[Parallelism]:
             )
     if not fixed and model.is_moe and release.has("expert_parallel") and 2 <= count <= per_node:
         yield Parallelism(data=count, expert=count)
-        yield Parallelism(tensor=count, expert=count) if divides_heads(model, count) else Parallelism(data=count)
+        yield (
+            Parallelism(tensor=count, expert=count)
+            if divides(model, count, experts_whole=True)
+            else Parallelism(data=count)
+        )
+
+
+def _apart(
+    layouts: list[Parallelism], release: EngineRelease, brief: Brief, refused: list[Rejection]
+) -> list[Parallelism]:
+    """Those of `layouts` that can prefill and decode in pods of their own: target llm-d keeps a replica on one node."""
+    per_node = brief.machine.devices_per_node
+    single = [p for p in layouts if p.devices_per_replica <= per_node]
+    fitting = [p for p in single if p.replicas > 1]
+    if len(single) < len(layouts):
+        reason = f"target llm-d, which runs prefill and decode apart, keeps a replica on one node of {per_node} devices"
+        refused.append(Rejection(candidate=f"{release.engine} over nodes", reason=reason, rule="feature"))
+    if len(fitting) < len(single) or not fitting:
+        asked = brief.request.replicas == 1
+        told = "--replicas 1 asks for one" if asked else f"{brief.machine.label} has devices for one"
+        reason = f"prefill and decode apart need two replicas or more, and {told}"
+        label = f"{release.engine} " + ", ".join(sorted({f"TP{p.tensor}" for p in single if p.replicas < 2}))
+        refused.append(Rejection(candidate=label.strip(), reason=reason, rule="feature"))
+    return fitting
 
 
 def _divisors(n: int) -> list[int]:

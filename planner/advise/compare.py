@@ -60,7 +60,7 @@ def _ours(row: Mapping[str, Any], configurations: list[Configuration], brief: Br
     c = next((c for c in configurations if c.engine.name == row["engine"]), None)
     if c is None or c.performance is None:
         return None
-    p, groups = c.performance, c.parallelism.data * c.parallelism.replicas
+    p, groups = c.performance, c.parallelism.data * c.parallelism.decoders
     match row["metric"]:
         case "output_tokens_per_s":
             return p.output_tokens_per_s.value

@@ -16,8 +16,9 @@ from planner.units import ceil_div, gib
 if TYPE_CHECKING:
     from planner.estimate.deployment import Deployment
     from planner.spec.calibration import Calibration
+    from planner.spec.hardware import Machine
     from planner.spec.model import Checkpoint
-    from planner.spec.plan import MemoryLedger, Performance
+    from planner.spec.plan import Limits, MemoryLedger, Performance
 
 
 def configure(
@@ -43,7 +44,7 @@ def configure(
     if machine.accelerator is None and not layered:
         on_host = sum(memory.bytes_of(item) for item in ("weights", "kv_cache", "activations", "runtime"))
     if on_host:
-        limits = limits.model_copy(update={"host_memory_bytes": limits.host_memory_bytes + on_host})
+        limits = limits.model_copy(update={"host_memory_bytes": _host_memory(machine, limits, on_host)})
     on_device = memory.offloaded_layers
     if memory.fits and machine.accelerator is not None and on_device is not None and on_device != memory.total_layers:
         # pinned: an engine that counts free memory at its start would choose another split than the planned one
@@ -74,8 +75,17 @@ def configure(
     )
 
 
+def _host_memory(machine: Machine, limits: Limits, on_host: int) -> int:
+    """Bytes of RAM one container asks for, `on_host` of weights and caches among them: on a CPU no more than it has."""
+    total = limits.host_memory_bytes + on_host
+    return total if machine.accelerator is not None or not machine.ram_bytes else min(total, machine.ram_bytes)
+
+
 def meets_targets(performance: Performance, brief: Brief, slack: float = 1.0) -> bool:
-    """True when TTFT and ITL are within `slack` times their targets at the asked percentile."""
+    """True when TTFT and ITL are within `slack` times their targets at the asked percentile, and an asked arrival
+    rate is served."""
+    if not brief.keeps_up(performance.requests_per_s.value):
+        return False
     percentile = brief.request.slo_percentile
     ttft = performance.ttft_ms_at(percentile)
     return ttft <= slack * brief.ttft_ms and performance.itl_ms_at(percentile) <= slack * brief.itl_ms
@@ -142,7 +152,7 @@ def _reasons(
     weights, pool = memory.bytes_of("weights"), memory.kv_cache_tokens
     need = (
         brief.workload.concurrency
-        // max(1, layout.replicas * layout.data)
+        // max(1, layout.decoders * layout.data)
         * (brief.workload.input_tokens + brief.workload.output_tokens)
     )
     where = memory.device
@@ -189,11 +199,24 @@ def _reasons(
             rule="context",
         )
     )
-    if (
-        performance is not None
-        and performance.effective_concurrency * layout.replicas < 0.9 * brief.workload.concurrency
-    ):
-        running = performance.effective_concurrency * layout.replicas
+    startup = candidate.release.startup
+    if startup is not None:
+        line = (
+            f", and over a line of {startup.download_bytes_per_s * 8 / 1e6:.0f} Mbit/s the first one downloads as well"
+        )
+        reasons.append(
+            Reason(
+                subject="limits",
+                choice=f"{limits.startup_budget_seconds:,} s to start",
+                because=f"a start takes about {limits.load_seconds:,.0f} s{line if brief.fetches_weights else ''}",
+                rule="startup",
+            )
+        )
+    running = performance.effective_concurrency * layout.replicas if performance is not None else None
+    if running is not None and layout.prefill:  # the figures are those of whole replicas, but decoders hold every user
+        held = pool / (brief.workload.input_tokens + brief.workload.output_tokens)
+        running = min(running, layout.decoders * layout.data * held)
+    if running is not None and running < 0.9 * brief.workload.concurrency:
         reasons.append(
             Reason(
                 subject="limits",
@@ -234,7 +257,11 @@ def _layout_reason(candidate: Candidate, brief: Brief) -> str:
     if layout.pipeline > 1:
         parts.append(f"{layout.pipeline} stages pass activations on instead of sharing each layer")
     if layout.replicas > 1:
-        parts.append(f"{layout.replicas} copies share the load")
+        parts.append(
+            f"{layout.prefill} of {layout.replicas} copies prefill and {layout.decoders} decode for every user"
+            if layout.prefill
+            else f"{layout.replicas} copies share the load"
+        )
     return "; ".join(parts)
 
 

@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from planner.spec.calibration import Calibration
     from planner.spec.plan import MemoryLedger
 
+MOST_SLOTS = 1024
+"""Requests at once that one engine is given unless asked for more: vLLM's own default on large cards. Beyond it they
+queue without taking memory for their logits."""
+_WORTH_DOUBLING = 1.02
+
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
@@ -51,7 +56,7 @@ def sequences_per_engine(candidate: Candidate, brief: Brief) -> int:
     if brief.request.max_num_seqs is not None:
         return brief.request.max_num_seqs
     layout = candidate.parallelism
-    return max(1, ceil_div(brief.workload.concurrency, layout.replicas * layout.data))
+    return max(1, min(MOST_SLOTS, ceil_div(brief.workload.concurrency, layout.decoders * layout.data)))
 
 
 def deploy(
@@ -84,6 +89,7 @@ def deploy(
         gpu_memory_utilization=request.gpu_memory_utilization,
         max_num_batched_tokens=request.max_num_batched_tokens,
         kv_bits=candidate.kv_format.bits,
+        fetches=brief.fetches_weights,
     )
     deployment = Deployment(
         model=brief.model,
@@ -130,7 +136,19 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
     deployment, memory = best
     if not memory.fits:
         return Misfit(candidate, deployment, memory, _why_not(candidate, deployment, memory))
-    figures = quick(
+    figures = _figures(deployment, memory, brief, calibration)
+    found = _with_slots_for_rate(Assessment(candidate, deployment, memory, figures), brief, calibration)
+    layout = candidate.parallelism
+    if candidate.extras is not None and candidate.extras.features.disaggregated and not layout.prefill:
+        apart = layout.model_copy(
+            update={"prefill": prefillers(layout.replicas, figures, brief.workload.output_tokens)}
+        )
+        return assess(replace(candidate, parallelism=apart), brief, calibration)
+    return found
+
+
+def _figures(deployment: Deployment, memory: MemoryLedger, brief: Brief, calibration: Calibration) -> Quick:
+    return quick(
         deployment,
         brief.workload,
         calibration,
@@ -138,7 +156,35 @@ def assess(candidate: Candidate, brief: Brief, calibration: Calibration) -> Asse
         gpu_layers=memory.offloaded_layers,
         percentile=brief.request.slo_percentile,
     )
-    return Assessment(candidate, deployment, memory, figures)
+
+
+def _with_slots_for_rate(found: Assessment, brief: Brief, calibration: Calibration) -> Assessment:
+    """Slots doubled until an asked arrival rate is served: rate × stay (Little's law) may exceed the planned users.
+
+    Ends where memory, `MOST_SLOTS` or the engine's speed does; slots that the user fixed stay.
+    """
+    if brief.request.max_num_seqs is not None or not is_whole(found.memory, brief):
+        return found
+    limits = found.deployment.limits
+    slots, tokens = limits.max_num_seqs, brief.workload.output_tokens
+    while not brief.keeps_up(found.figures.output_tokens_per_s / tokens) and slots < MOST_SLOTS:
+        slots = min(2 * slots, MOST_SLOTS)
+        deployment = deploy(found.candidate, brief, limits.max_model_len, sequences=slots)
+        memory = ledger(deployment)
+        if not is_whole(memory, brief):
+            break
+        figures = _figures(deployment, memory, brief, calibration)
+        if figures.output_tokens_per_s < _WORTH_DOUBLING * found.figures.output_tokens_per_s:
+            break
+        found = Assessment(found.candidate, deployment, memory, figures)
+    return found
+
+
+def prefillers(replicas: int, figures: Quick, output_tokens: int) -> int:
+    """How many of `replicas` (two or more) prefill: the share of a request's time until its first token."""
+    assert replicas > 1
+    rest_s = figures.itl_s * max(1, output_tokens - 1)
+    return min(replicas - 1, max(1, round(replicas * figures.ttft_s / (figures.ttft_s + rest_s))))
 
 
 def _without_surplus(deployment: Deployment, memory: MemoryLedger, brief: Brief) -> tuple[Deployment, MemoryLedger]:

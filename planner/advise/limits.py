@@ -49,12 +49,13 @@ def resolve_limits(
     max_num_batched_tokens: int | None = None,
     weight_bytes: int | None = None,
     kv_bits: float = 16,
+    fetches: bool = True,
 ) -> Limits:
     """Every limit that artifacts carry. None for an argument leaves the choice to the engine's default.
 
     `max_num_seqs` counts the requests that one engine runs at once, `context_tokens` those of one
     request, `weight_bytes` the whole checkpoint on disk (estimated from the format when None).
-    Raises UsageError for a value the engine would refuse.
+    `fetches`: the first start gets the weights from a hub. Raises UsageError for a value the engine would refuse.
     """
     if gpu_memory_utilization is not None and not 0 < gpu_memory_utilization <= 1:
         raise UsageError(f"gpu memory utilization {gpu_memory_utilization:g} must be above 0 and at most 1")
@@ -90,7 +91,7 @@ def resolve_limits(
         ),
         disk_bytes=_disk_bytes(model, release, checkpoint, stored),
         load_seconds=round(load_s, 1),
-        startup_budget_seconds=startup_budget_seconds(startup, load_s, stored),
+        startup_budget_seconds=startup_budget_seconds(startup, load_s, stored if fetches else 0),
         termination_grace_seconds=startup.drain_s + GRACE_EXTRA_S,
     )
 
@@ -178,9 +179,9 @@ def load_seconds(
     return startup.engine_start_s + read_s + startup.compile_s + graphs + startup.warmup_s
 
 
-def startup_budget_seconds(startup: Startup, load_s: float, weight_bytes: int) -> int:
-    """What probes allow: a first start that also downloads, with margins, in steps of 30 s."""
-    download_s = weight_bytes / startup.download_bytes_per_s
+def startup_budget_seconds(startup: Startup, load_s: float, fetched_bytes: int) -> int:
+    """What every target allows: a first start that also downloads, over a slow line, with margins, in steps of 30 s."""
+    download_s = fetched_bytes / startup.download_bytes_per_s
     budget = LOAD_MARGIN * load_s + DOWNLOAD_MARGIN * download_s
     return max(LEAST_BUDGET_S, round_up(math.ceil(budget), BUDGET_STEP_S))
 
@@ -271,14 +272,15 @@ def _host_bytes(
 
     With accelerators: the server, and per worker its runtime and the shard in flight; the page cache
     that loading fills is not counted, but where the engine maps one file (`layered`) and loads it again
-    after every pause: then the file itself. Without (or with unified memory): weights and KV live here too.
+    after every pause: then the file itself. With unified memory, weights and KV live here too. On a CPU they do
+    as well, but are counted when the ledger stands (`configure`).
     """
     accelerator = machine.accelerator
     total = startup.host_base_bytes
     if accelerator is not None:
         total += startup.host_bytes_per_device * _devices_on_node(machine, parallelism)
         total += stored if layered and not accelerator.unified_memory else 0
-    if accelerator is None or accelerator.unified_memory:
+    if accelerator is not None and accelerator.unified_memory:
         per_token = kv_bytes_per_token(model, kv_bits / 8)
         total += stored + round((per_token.unbounded_bytes + per_token.windowed_bytes) * kv_tokens)
     return round_up(total, GIB)

@@ -33,15 +33,20 @@ DEVICE_PRICE = 0.02
 
 
 def excess(assessment: Assessment, brief: Brief) -> float:
-    """By how much TTFT and ITL exceed their targets, in log2 units together; 0 means both are met, or nearly
-    met where they are our own defaults."""
+    """By how much TTFT and ITL exceed their targets, and an asked arrival rate what is served, in log2 units
+    together; 0 means all are met, or nearly met where the targets are our own defaults."""
     ttft = assessment.figures.ttft_tail_s * 1000 / (brief.slack * brief.ttft_ms)
     itl = assessment.figures.itl_s * 1000 / (brief.slack * brief.itl_ms)
-    return math.log2(max(1.0, ttft)) + math.log2(max(1.0, itl))
+    served = assessment.figures.output_tokens_per_s / brief.workload.output_tokens
+    over = math.log2(max(1.0, ttft)) + math.log2(max(1.0, itl))
+    if brief.keeps_up(served):
+        return over
+    assert brief.workload.request_rate is not None
+    return over + math.log2(brief.workload.request_rate / served)
 
 
 def meets(assessment: Assessment, brief: Brief) -> bool:
-    """True when the quick look meets both targets."""
+    """True when the quick look meets both targets, and keeps up with the arrival rate."""
     return excess(assessment, brief) == 0
 
 

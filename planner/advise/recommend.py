@@ -6,6 +6,7 @@ the objective's score picks the configuration within it.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from planner.advise.brief import Brief
@@ -30,11 +31,18 @@ if TYPE_CHECKING:
     from planner.advise.guide import Verdict
     from planner.sources.catalog import Catalog
     from planner.spec.hardware import Machine
+    from planner.spec.plan import Performance
     from planner.spec.request import Request
 
 
-def recommend(catalog: Catalog, brief: Brief) -> Plan:
-    """The plan for `brief`. Raises InfeasibleError with the ladder of ways out."""
+class TooSlowError(InfeasibleError):
+    """It fits, and misses what was asked for by `over` (as `rank.excess` counts it, of simulated figures)."""
+
+    over: float = 0.0
+
+
+def recommend(catalog: Catalog, brief: Brief, *, ladder: bool = True) -> Plan:
+    """The plan for `brief`. Raises InfeasibleError with the ladder of ways out, TooSlowError without unless asked."""
     found = survey(catalog, brief)
     verdict = consult_guide(catalog, brief, found)
     if verdict.engine is None:
@@ -42,7 +50,7 @@ def recommend(catalog: Catalog, brief: Brief) -> Plan:
     pool = [a for a in found.fitting if a.candidate.release.engine == verdict.engine]
     best, finalists = finals(catalog, brief, pool)
     if brief.slo_is_explicit and not best.meets_slo:
-        raise _too_slow(catalog, brief, best, found)
+        raise _too_slow(catalog, brief, best, found, ladder=ladder)
     alternatives = _alternatives(catalog, brief, found, finalists, verdict)
     reasons = (_engine_reason(verdict, best), *_with_unquantized(best, brief, found))
     reasons += cost_reason(catalog, brief, best, (*finalists, *alternatives))
@@ -145,7 +153,9 @@ def _cautions(brief: Brief, best: Configuration, alternatives: tuple[Configurati
                 f"{better.engine.name} {better.quantization} (an alternative) would meet the targets this one misses"
             )
         notes.append(
-            f"the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
+            f"it {_unserved(best.performance, brief)}; a lower rate or more devices help"
+            if not brief.keeps_up(best.performance.requests_per_s.value)
+            else f"the default targets (TTFT {brief.ttft_ms:g} ms, ITL {brief.itl_ms:g} ms at "
             f"p{brief.request.slo_percentile:g}) are missed under this load; fewer users or more devices help"
         )
     if best.engine.image and not best.engine.image_verified:
@@ -217,13 +227,37 @@ def _infeasible(catalog: Catalog, brief: Brief, found: Survey, verdict: Verdict)
     )
 
 
-def _too_slow(catalog: Catalog, brief: Brief, best: Configuration, found: Survey) -> InfeasibleError:
-    assert best.performance is not None
-    percentile = brief.request.slo_percentile
-    ttft, itl = best.performance.ttft_ms_at(percentile), best.performance.itl_ms_at(percentile)
-    return InfeasibleError(
-        f"{brief.model.id} fits {brief.machine.label}, but the best configuration has TTFT {ttft:,.0f} ms and ITL "
-        f"{itl:.1f} ms at p{percentile:g} against {brief.ttft_ms:g} and {brief.itl_ms:g} ms asked",
-        remedies(catalog, brief, too_slow=True),
+def _too_slow(catalog: Catalog, brief: Brief, best: Configuration, found: Survey, *, ladder: bool) -> TooSlowError:
+    performance, percentile = best.performance, brief.request.slo_percentile
+    assert performance is not None
+    ttft, itl = performance.ttft_ms_at(percentile), performance.itl_ms_at(percentile)
+    over = [ttft / brief.ttft_ms, itl / brief.itl_ms]
+    told = (
+        f"has TTFT {beside(ttft, brief.ttft_ms)} ms and ITL {beside(itl, brief.itl_ms)} ms at p{percentile:g} "
+        f"against {brief.ttft_ms:g} and {brief.itl_ms:g} ms asked"
+    )
+    if not brief.keeps_up(performance.requests_per_s.value):
+        assert brief.workload.request_rate is not None
+        over.append(brief.workload.request_rate / performance.requests_per_s.value)
+        told = _unserved(performance, brief) + ("" if max(over[:2]) <= 1.0 else f", and {told}")
+    error = TooSlowError(
+        f"{brief.model.id} fits {brief.machine.label}, but the best configuration {told}",
+        remedies(catalog, brief, too_slow=True) if ladder else (),
         _rejections(found),
     )
+    error.over = sum(math.log2(max(1.0, share)) for share in over)
+    return error
+
+
+def _unserved(performance: Performance, brief: Brief) -> str:
+    """What is said where requests arrive faster than they are served."""
+    asked, served = brief.workload.request_rate or 0.0, performance.requests_per_s.value
+    return f"serves {beside(served, asked)} of {asked:g} requests/s (the queue grows without end)"
+
+
+def beside(value: float, target: float) -> str:
+    """`value` with as many digits as tell it from `target`."""
+    places = 0 if value >= 100 else 1
+    while places < 4 and value != target and float(f"{value:.{places}f}") == target:
+        places += 1
+    return f"{value:,.{places}f}"

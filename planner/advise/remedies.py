@@ -43,7 +43,9 @@ def remedies(catalog: Catalog, brief: Brief, *, too_slow: bool = False) -> tuple
         if kind in done:
             continue  # the least of its kind that works is enough
         remedy = _tried(catalog, brief, action, request)
-        if remedy is not None and all(remedy.command != other.command for other in ladder):
+        if remedy is not None and all(
+            remedy.command != other.command and remedy.figures != other.figures for other in ladder
+        ):
             ladder.append(remedy)
             done.add(kind)
     ladder += _other_devices(catalog, brief, too_slow)
@@ -64,6 +66,10 @@ def _variations(catalog: Catalog, brief: Brief, too_slow: bool) -> Iterator[tupl
         yield "let the guide decide, maintained or not", changed(policy="guide")
     if request.require:
         yield "drop the requirements", changed(require=())
+    features = request.features
+    if features is not None and features.structured_output not in (None, "auto"):
+        auto = features.model_copy(update={"structured_output": "auto"})
+        yield "let the engine choose what holds answers to a schema", changed(features=auto)
     layout = ("tensor_parallel", "pipeline_parallel", "data_parallel", "expert_parallel", "replicas")
     if any(getattr(request, field) is not None for field in layout):
         yield "let the planner choose the layout", changed(**dict.fromkeys(layout))

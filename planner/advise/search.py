@@ -13,7 +13,7 @@ from planner.advise.brief import make_brief
 from planner.advise.candidates import ADVISED_ENGINES, enumerate_candidates, releases_for
 from planner.advise.evaluate import Assessment, assess
 from planner.advise.finals import per_million_tokens
-from planner.advise.rank import meets, ordered
+from planner.advise.rank import excess, ordered
 from planner.errors import InfeasibleError, PlannerError
 from planner.estimate.tensors import active_parameters, parameter_count
 from planner.records import dataclass
@@ -44,6 +44,10 @@ _CONFIRMED = 8
 """Machines that are planned in full before the search gives up."""
 
 
+_BLUR = 0.5
+"""By so much (log2) the quick look may see a miss as larger than simulation does."""
+
+
 _COMPARED = 4
 _NEARLY = 1.15
 """At most so many machines, whose price by the quick look is within this of the first's, are planned and compared."""
@@ -57,6 +61,8 @@ class Option:
     assessment: Assessment
     meets_slo: bool
     usd_per_hour: float | None
+    over: float = 0.0
+    """By how much what was asked for is missed, as `rank.excess` counts; 0 where only our own defaults are."""
 
     @property
     def usd_per_million_output_tokens(self) -> float | None:
@@ -148,21 +154,37 @@ def _least_budget(catalog: Catalog, model: ModelSpec, request: Request) -> tuple
 
 def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, notes: tuple[str, ...]) -> Plan:
     """The plan on the best machine that a full look confirms. Raises InfeasibleError when none does."""
-    from planner.advise.recommend import recommend
+    from planner.advise.recommend import TooSlowError, recommend
 
     options = search(catalog, model, request)
     if request.concurrency is None:
         request = request.model_copy(update={"concurrency": _SERVED})
     failure: InfeasibleError | None = None
+    nearest: tuple[float, Brief] | None = None
     missing: Plan | None = None
     found: list[Plan] = []
-    for i, option in enumerate(options[:_CONFIRMED]):
+    looked = 0
+    missed: list[Assessment] = []
+    for i, option in enumerate(options):
+        if looked == _CONFIRMED:
+            break
+        if any(option.assessment is a for a in missed):
+            continue  # the same devices of another provider
+        looked += 1
         if found and not _close(option, options[0], len(found)):
             break
+        if nearest is not None and not option.meets_slo and option.over > nearest[0] + _BLUR:
+            break  # what comes misses by more
         others = ", ".join(_told(o) for j, o in enumerate(options[: i + 5]) if j > i)
         said = f"searched {len(options)} machines that can serve it, by price per token; next best: {others or 'none'}"
+        brief = make_brief(request, model, option.machine, (*notes, said))
         try:
-            plan = recommend(catalog, make_brief(request, model, option.machine, (*notes, said)))
+            plan = recommend(catalog, brief, ladder=False)
+        except TooSlowError as error:
+            if nearest is None or error.over < nearest[0]:
+                nearest = error.over, brief
+            missed.append(option.assessment)
+            continue
         except InfeasibleError as error:
             failure = failure or error
             continue
@@ -174,6 +196,8 @@ def search_and_advise(catalog: Catalog, model: ModelSpec, request: Request, note
         return min(found, key=lambda p: per_million_tokens(p.best) or 0.0)
     if missing is not None:
         return missing
+    if nearest is not None:
+        return recommend(catalog, nearest[1])  # raises, now with the ways out
     assert failure is not None
     raise failure
 
@@ -195,6 +219,7 @@ def _order(option: Option) -> tuple[object, ...]:
     tdp = (accelerator.tdp_w or 1000.0) if accelerator else 0.0
     return (
         not option.meets_slo,
+        round(option.over, 2),
         per_token is None,
         per_token or 0.0,
         option.machine.count * tdp,
@@ -233,7 +258,11 @@ def _option(catalog: Catalog, model: ModelSpec, request: Request, label: str, se
         except PlannerError:
             seen[alike] = None  # this machine cannot: no engine, no kernel, a layout it does not have
     best = seen[alike]
-    return None if best is None else Option(machine, best, meets(best, brief), machine.usd_per_hour)
+    if best is None:
+        return None
+    over = excess(best, brief)
+    asked = brief.slo_is_explicit or brief.workload.request_rate is not None
+    return Option(machine, best, not over, machine.usd_per_hour, over if asked else 0.0)
 
 
 def _alike(brief: Brief) -> tuple[object, ...]:

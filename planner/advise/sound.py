@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.advise.brief import attention_heads, divides_heads
+from planner.advise.brief import divides, undivided, valid_tensors
 from planner.errors import UsageError
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 
@@ -47,16 +47,20 @@ def _check_layout(plan: Plan) -> None:
     for name in ("tensor", "pipeline", "data", "expert", "replicas"):
         if getattr(layout, name) < 1:
             raise UsageError(f"best.parallelism.{name} {getattr(layout, name)} must be at least 1")
-    if plan.best.engine.name not in LAYER_SPLIT_ENGINES and not divides_heads(model, layout.tensor):
-        heads = ", ".join(map(str, attention_heads(model)))
-        valid = [t for t in range(1, machine.count + 1) if divides_heads(model, t)]
+    whole = layout.expert > 1
+    if plan.best.engine.name not in LAYER_SPLIT_ENGINES and not divides(model, layout.tensor, experts_whole=whole):
+        what = undivided(model, layout.tensor, experts_whole=whole)
         raise UsageError(
-            f"best.parallelism.tensor {layout.tensor} does not divide the {heads} attention heads of {model.id}; "
-            f"valid on {machine.count} device{'s' * (machine.count > 1)}: {', '.join(map(str, valid))}"
+            f"best.parallelism.tensor {layout.tensor} does not divide {what} of {model.id}; "
+            f"{valid_tensors(model, machine)}"
         )
     if layout.pipeline > model.n_layers:
         raise UsageError(
             f"best.parallelism.pipeline {layout.pipeline} exceeds the {model.n_layers} layers of {model.id}"
+        )
+    if not 0 <= layout.prefill < layout.replicas:
+        raise UsageError(
+            f"best.parallelism.prefill {layout.prefill} must leave one of {layout.replicas} replicas to decode"
         )
     used = layout.devices_per_replica * layout.replicas
     if used > machine.count:

@@ -34,6 +34,9 @@ class Survey:
                 least[engine] = misfit
         for engine, misfit in least.items():
             status[engine] = f"{misfit.candidate.quantization.id}: {misfit.reason}"
+            barred = (r.reason for r in self.refused if r.rule == "feature" and r.candidate.split(" ")[0] == engine)
+            if (reason := next(barred, None)) is not None:  # layouts that were not looked at
+                status[engine] = f"{status[engine]}; {reason}"
         for assessment in self.fitting:
             status[assessment.candidate.release.engine] = None
         return status

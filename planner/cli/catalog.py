@@ -66,7 +66,9 @@ def refresh(
         typer.Option(
             "--from",
             metavar="FILE",
-            help="prices: a list (file or https address). models: a folder instead of the Hub.",
+            help="prices: a list (file or https address): AWS's or Azure's JSON, SkyPilot's CSV, or a CSV with the "
+            "columns instance_type, usd_per_hour, region (may be empty) and, if known, provider, date, source. "
+            "models: a folder instead of the Hub.",
         ),
     ] = None,
     provider: Annotated[

@@ -53,12 +53,15 @@ def detect(kubernetes: KubernetesOption = False, output: opt.OutputOption = opt.
 def _rows(machine: Machine) -> list[tuple[str, str]]:
     """Name and value of each line of the table."""
     whole = f"--gpus {machine.label}"
-    part = any("scaled from" in note or "a slice is planned" in note for note in machine.assumptions)
+    part = bool(machine.slices) or any("scaled from" in note for note in machine.assumptions)
     rows = [("plan with", f"--gpus detect; {whole} is the whole device" if part else whole)]
+    if machine.slices:
+        rows.append(("cards", f"{machine.label}, run as {machine.count} slices; a model fits one or none"))
     if machine.accelerator is not None:
         size = gib(machine.accelerator.usable_memory_bytes)
         rows.append(("devices", f"{machine.count} × {machine.accelerator.name}, {size} each as the driver reports it"))
-        rows.append(("link", machine.link.name if machine.link else "PCIe" if machine.count > 1 else "none needed"))
+        between = "PCIe" if machine.count > 1 and not machine.slices else "none needed"
+        rows.append(("link", machine.link.name if machine.link else between))
     elif machine.cpu is not None:
         rows.append(("processor", f"{machine.sockets} × {machine.cpu.name}, {machine.cpu.cores} cores each"))
     if machine.free_memory_bytes is not None:

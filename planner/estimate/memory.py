@@ -115,7 +115,7 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
         _row(
             "weights",
             b.weights_bytes,
-            f"{d.quantization.id} tensors{split}{_extras(d)}",
+            f"{d.quantization.id} tensors{split}{_extras(d)}{_unloaded(d)}",
             "Model weights, tensor by tensor, and what loading them leaves",
             "exact",
         ),
@@ -129,7 +129,7 @@ def _paged_ledger(d: Deployment, b: Budget, pool: KvPool) -> MemoryLedger:
         _row("activations", b.activation_bytes, b.formulas["activations"], "Peak of one full step", fitted),
         _row("cuda_graphs", b.graphs_bytes, b.formulas["cuda_graphs"], graphs_why, fitted),
         _row("runtime", b.runtime_bytes, b.formulas["runtime"], "Memory outside the tensor allocator", runtime),
-        _row("reserved", reserved, f"{gib(b.total_bytes)} − {b.formulas['budget']}", b.reserved_why, "exact"),
+        _row("reserved", reserved, _reserved(b, outside), b.reserved_why, "exact"),
         _row(
             "free",
             free,
@@ -171,10 +171,34 @@ def _extras(d: Deployment) -> str:
     return extras_formula(d)
 
 
+def _unloaded(d: Deployment) -> str:
+    """Of the files' tensors those that are in no layer, head, embedding or tower, where nothing drafts with them."""
+    held = d.checkpoint
+    if held is None or held.stored is None or not held.stored.other:
+        return ""
+    if d.extras is not None and d.extras.features.speculative is not None:
+        return ""
+    from planner.estimate.weights import PLAIN, weight_bytes
+
+    counted = weight_bytes(d.model, d.quantization, rules=PLAIN, group_size=held.group_size)
+    beyond = min(held.stored.other, held.stored.total - counted)
+    return f"; other: {beyond:,} B on disk, not loaded" if beyond > 0 else ""
+
+
 def _free_why(free: int) -> str:
     if free < 0:
         return f"Missing: the device is {gib(-free)} too small for weights and overheads"
     return "Rounding to whole blocks, and graph memory that was estimated but not used"
+
+
+def _reserved(b: Budget, outside: int) -> str:
+    """How the row `reserved` comes about, of which graphs outside of the budget take `outside` bytes."""
+    left = f"{gib(b.total_bytes)} − {b.formulas['budget']}"
+    return (
+        left
+        + (f" − {gib(outside)} of graphs that lie in it" if outside else "")
+        + (f" + {gib(b.extra_reserved_bytes)} beside" if b.extra_reserved_bytes else "")
+    )
 
 
 def _row(item: Item, n_bytes: int, formula: str, why: str, basis: FigureBasis) -> LedgerRow:

@@ -39,6 +39,8 @@ _LAUNCHERS = {
     "ollama": ("/bin/ollama", "serve"),
     "llamacpp": ("/app/llama-server",),
 }
+OWN_TARGETS = {"nim": ("nim", "nim-operator")}
+"""Engines whose vendor's container or operator starts them: the targets that write those."""
 _DEVICE_VARIABLE = {"gaudi": "HABANA_VISIBLE_DEVICES", "rocm": "HIP_VISIBLE_DEVICES", "xpu": "ZE_AFFINITY_MASK"}
 _RESOURCES = {"nvidia": "nvidia.com/gpu", "amd": "amd.com/gpu", "intel": "gpu.intel.com/xe"}
 
@@ -56,7 +58,7 @@ class Launch:
     """How one replica is started, and how many there are.
 
     `command` replaces the image's own entrypoint (None: it stays); `args` follow. `local_devices`
-    holds the device numbers of each replica that runs on one host; empty tuples on a CPU.
+    holds what a container runtime calls the devices of each replica on one host; empty tuples on a CPU.
     """
 
     name: str
@@ -90,6 +92,8 @@ class Launch:
     egress_ports: tuple[int, ...]
     """Ports beside DNS that the server has to reach."""
     devices: tuple[str, ...]
+    binds: tuple[str, ...]
+    """Folders of a host that a container reads at the same path; on a cluster its device plugin brings them."""
     groups: tuple[str, ...]
     capabilities: tuple[str, ...]
     security_options: tuple[str, ...]
@@ -99,7 +103,7 @@ class Launch:
     shm_mib: int
     replicas: int
     devices_per_replica: int
-    local_devices: tuple[tuple[int, ...], ...]
+    local_devices: tuple[tuple[str, ...], ...]
     nodes: int
     kubernetes_resource: str | None
     cpu_request: int
@@ -155,6 +159,12 @@ def find_image(configuration: Configuration, resolved: Resolved) -> Image | None
     return platform_image or (same[0] if same else None)
 
 
+def why_other_targets(engine: str) -> str:
+    """What to ask for instead, for an engine that no `Launch` starts."""
+    own = OWN_TARGETS.get(engine)
+    return f"{engine} has targets of its own: use target {' or '.join(own)}" if own else f"no target starts {engine}"
+
+
 def why_no_image(plan: Plan) -> str | None:
     """Why no image of ours runs this plan, on however many nodes; None when one does."""
     configuration, resolved = plan.best, plan.resolved
@@ -162,7 +172,7 @@ def why_no_image(plan: Plan) -> str | None:
     if choice.platform == "metal":
         return "a container on macOS has no access to the GPU: run Ollama natively (target ollama)"
     if choice.name not in _BUILDERS:
-        return f"{choice.name} has its own targets; none of them is this one"
+        return why_other_targets(choice.name)
     image = find_image(configuration, resolved)
     if image is None:
         return f"no image of {choice.name} {choice.version} for {choice.platform} is known"
@@ -199,6 +209,7 @@ def plan_launch(plan: Plan) -> Launch:
         per_replica = configuration.hardware.count
     on_node = max(1, resolved.machine.devices_per_node // per_replica) if per_replica else 1
     local = min(parallel.replicas, on_node)
+    device_names = resolved.machine.slices or tuple(map(str, range(local * per_replica)))
     listen = engine.listen(port)
     arguments: tuple[str, ...] = engine.arguments(configuration, resolved)
     command, entry, args = _command(configuration, image, arguments + listen)
@@ -209,6 +220,7 @@ def plan_launch(plan: Plan) -> Launch:
     environment = {
         **image.environment,
         **image.model_environment.get(resolved.model.model_type, {}),
+        **(image.parallel_environment if per_replica > 1 else {}),
         **engine.environment(configuration, resolved),
         **placement.environment(site),
     }
@@ -243,6 +255,7 @@ def plan_launch(plan: Plan) -> Launch:
         ca_bundle=site.ca_bundle if site else None,
         egress_ports=placement.egress_ports(site),
         devices=image.devices,
+        binds=image.parallel_binds if per_replica > 1 else (),
         groups=image.groups,
         capabilities=image.capabilities,
         security_options=image.security_options,
@@ -252,7 +265,7 @@ def plan_launch(plan: Plan) -> Launch:
         shm_mib=ceil_div(limits.shm_bytes or 64 * MIB, MIB),
         replicas=parallel.replicas,
         devices_per_replica=per_replica,
-        local_devices=tuple(tuple(range(i * per_replica, (i + 1) * per_replica)) for i in range(local)),
+        local_devices=tuple(device_names[i * per_replica : (i + 1) * per_replica] for i in range(local)),
         nodes=configuration.hardware.nodes,
         kubernetes_resource=device_resource(resolved) if per_replica else None,
         cpu_request=_cpu_request(configuration, resolved),
@@ -333,6 +346,8 @@ def device_resource(resolved: Resolved) -> str | None:
         return None
     if accelerator.kubernetes_resource:
         return accelerator.kubernetes_resource
+    if accelerator.part == "MIG":
+        return None  # the plugin has a resource for each size of slice, and this one's is not known
     return "habana.ai/gaudi" if accelerator.platform == "gaudi" else _RESOURCES.get(accelerator.vendor)
 
 

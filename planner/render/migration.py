@@ -75,7 +75,7 @@ def _compared(before: Plan, after: Plan) -> list[tuple[str, str, str]]:
             best.quantization,
             best.hardware.label,
             f"{best.limits.num_ctx or best.limits.max_model_len:,} tokens",
-            f"{best.limits.max_num_seqs * best.parallelism.replicas}",
+            f"{best.limits.max_num_seqs * best.parallelism.decoders}",
             best.kv_cache_dtype,
             gib(best.memory.bytes_of("weights")),
         ]

@@ -12,7 +12,7 @@ from planner.estimate.overheads.host import gpu_share_bytes
 from planner.records import dataclass
 from planner.render import names, placement
 from planner.render.arguments import container_model_path, is_local, own_path
-from planner.render.launch import builder
+from planner.render.launch import OWN_TARGETS, builder, why_other_targets
 from planner.render.quoting import printable
 from planner.units import MIB, ceil_div, gib
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 PORTS = {"vllm": 8000, "ollama": 11434, "llamacpp": 8080}
 HEALTH = {"vllm": "/health", "ollama": "/api/version", "llamacpp": "/health"}
 LOOPBACK = "127.0.0.1"
-HOME_LINE_BYTES_PER_S = 10_000_000
-"""A machine outside a data centre downloads at 80 Mbit/s or more (estimated)."""
 SPARE_MIB = 1024
 """Above what the plan takes, when the GPU's limit on a Mac is raised for it."""
 
@@ -43,6 +41,8 @@ class Native:
 def why_not_native(plan: Plan) -> str | None:
     """Why this plan is not started without a container; None when it is."""
     best, machine = plan.best, plan.resolved.machine
+    if best.engine.name in OWN_TARGETS:
+        return why_other_targets(best.engine.name)
     if best.engine.name not in PORTS:
         return f"{best.engine.name} is distributed as a container; use target docker or compose"
     if best.engine.name == "vllm" and best.engine.platform == "metal":
@@ -84,15 +84,10 @@ def native(plan: Plan) -> Native:
     )
 
 
-def first_start_s(plan: Plan) -> int:
-    """Seconds that a start may take on a machine of one's own: the planned budget, and the download over a home line.
-
-    No balancer waits for it there, and a start that is cut short would only begin again.
-    """
-    best, site = plan.best, plan.request.site
-    at_hand = is_local(placement.placed(plan).model) or (site is not None and not site.reaches_hub)
-    fetched = 0 if at_hand else best.limits.disk_bytes
-    return best.limits.startup_budget_seconds + ceil_div(fetched, HOME_LINE_BYTES_PER_S)
+def downloads(plan: Plan) -> bool:
+    """True when the first start fetches the weights, for which the planned budget has room."""
+    site = plan.request.site
+    return not is_local(placement.placed(plan).model) and (site is None or site.reaches_hub)
 
 
 def memory_advice(plan: Plan) -> list[str]:

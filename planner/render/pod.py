@@ -28,8 +28,14 @@ DRAIN_S = 10
 CALLER = "llm-client"
 """Label of the pods, and of the namespaces, that the network policy lets ask."""
 DNS_PORT = 53
-_PRODUCT_LABELS = {"nvidia": "nvidia.com/gpu.product", "amd": "amd.com/gpu.product-name"}
-"""GPU feature discovery's, and the node labeller's of ROCm/k8s-device-plugin."""
+_PRODUCT_LABELS = {
+    "nvidia": "nvidia.com/gpu.product",
+    "amd": "amd.com/gpu.product-name",
+    "intel": "gpu.intel.com/product",
+}
+"""GPU feature discovery's, the node labeller's of ROCm/k8s-device-plugin, the NFD rules' of Intel's device plugins."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""kubelet's kubernetes.io/arch for the architectures of CPUs."""
 _AMD_MEMORY_LABEL = "amd.com/gpu.vram"
 """Set by the same labeller on nodes whose GPUs are alike: whole GiB, rounded, as `192G`."""
 
@@ -54,13 +60,23 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class Domain:
+    """One network domain (a value of the node label `key`) for all pods with `labels`: a must, or a wish."""
+
+    key: str
+    labels: Mapping[str, str]
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pod:
     """What differs between the pods of the targets.
 
     `expanded` are arguments in which Kubernetes fills in `$(NAME)`; `fields` are variables that come
     from the pod itself; `scratch` is a writable path on an empty volume. `restricted` leaves user and
     capabilities to OpenShift. `ports` and `watches` are those of a container that is not probed as the engine
-    (`probes` False); `resources` come on top of the launch's; `together`: all want the same zone.
+    (`probes` False); `resources` come on top of the launch's; `together`: all want the same zone; `domain`
+    says which, and who they are, where the object around the pod has no word for it.
     """
 
     grace_s: int
@@ -78,6 +94,7 @@ class Pod:
     watches: tuple[Watch, ...] = ()
     resources: Mapping[str, int] = field(default_factory=dict)
     together: bool = False
+    domain: Domain | None = None
     pins: bool = False
     """Registers memory with a network card: that takes IPC_LOCK, which Kubernetes gives to root alone."""
 
@@ -97,6 +114,8 @@ def values(plan: Plan, launch: Launch, pod: Pod, **changes: Any) -> dict[str, An
         "title": headline(plan),
         "labels": labels(launch),
         "selector": node_selector(plan),
+        "alike": alike(plan),
+        "device": plan.resolved.machine.accelerator.name if plan.resolved.machine.accelerator else None,
         "min_gpu_memory_mib": min_gpu_memory_mib(plan),
         "command": command(launch),
         "args": launch.args if launch.engine != "ollama" else (),
@@ -160,16 +179,29 @@ def start_files(plan: Plan) -> dict[str, str]:
 
 
 def node_selector(plan: Plan) -> dict[str, str]:
-    """The vendor's product label, where the catalog knows its value; else AMD's label of the memory."""
-    accelerator = plan.resolved.machine.accelerator
+    """The vendor's product label, where the catalog knows its value; else AMD's label of the memory.
+
+    Where the CPU computes, its architecture: an image for it starts on no other.
+    """
+    accelerator, cpu = plan.resolved.machine.accelerator, plan.resolved.machine.cpu
     if accelerator is None:
-        return {}
+        return {"kubernetes.io/arch": _ARCHITECTURES[cpu.architecture if cpu is not None else "x86_64"]}
     key, product = _PRODUCT_LABELS.get(accelerator.vendor), accelerator.kubernetes_product_label
     if key and product:
         return {key: product}
     if accelerator.vendor == "amd" and not accelerator.unified_memory:
         return {_AMD_MEMORY_LABEL: f"{round(accelerator.usable_memory_bytes / GIB)}G"}
     return {}
+
+
+def alike(plan: Plan) -> str | None:
+    """The resource that another product has as well, where no label is known that tells the two apart; else None."""
+    from planner.render.launch import device_resource
+
+    accelerator = plan.resolved.machine.accelerator
+    if accelerator is None or accelerator.vendor == "nvidia" or node_selector(plan):
+        return None
+    return device_resource(plan.resolved)
 
 
 def min_gpu_memory_mib(plan: Plan) -> int | None:

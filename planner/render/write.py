@@ -37,7 +37,7 @@ def save(files: Mapping[str, str], folder: str | os.PathLike[str], *, overwrite:
     if exists and not root.is_dir():
         raise OutputError(f"{root} is a file; name a folder")
     try:
-        old = _read_record(root)
+        old = read_record(root)
         _check_existing(root, contents, old, overwrite)
         stale = tuple(_stale(root, contents, old))
         _place(root, exists, contents, stale)
@@ -80,7 +80,8 @@ def _check_path(path: str) -> None:
         raise OutputError(f"refused to write {path!r}: a file's path stays inside the folder")
 
 
-def _read_record(root: Path) -> dict[str, str]:
+def read_record(root: Path) -> dict[str, str]:
+    """Path → SHA-256 of the files that we last wrote under `root`; empty without a record that can be read."""
     try:
         record = json.loads((root / RECORD).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -166,8 +167,13 @@ def _replace_files(stage: Path, root: Path, paths: tuple[str, ...], stale: tuple
 
 
 def _remove_empty(root: Path, folder: Path) -> None:
-    while folder != root and not any(folder.iterdir()):
-        folder.rmdir()
+    """Remove `folder` and those above it, below `root`, that hold nothing; several stale files may have shared one."""
+    while folder != root:
+        if folder.is_dir():
+            try:
+                folder.rmdir()
+            except OSError:
+                return  # it holds something, or may not be removed: an empty folder does no harm
         folder = folder.parent
 
 

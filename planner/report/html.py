@@ -5,14 +5,14 @@ from __future__ import annotations
 from html import escape
 from typing import TYPE_CHECKING
 
-from planner.report.numbers import speed
+from planner.report.numbers import short, speed
 from planner.report.table import TEXT_COLUMNS, layout, slots, telling
 from planner.units import GIB, gib
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-    from planner.answers import Estimate
+    from planner.answers import Comparison, Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
 _STYLE = (
@@ -46,6 +46,25 @@ def plan_html(plan: Plan) -> str:
         _table(names, body, numbers=set(names) - set(TEXT_COLUMNS)),
         _list("Assumed", plan.assumptions),
         _list("Mind", plan.cautions, "caution"),
+        "</div>",
+    ]
+    return "\n".join(parts)
+
+
+def comparison_html(result: Comparison) -> str:
+    """Engines side by side, published rows beside ours, and what contradicts what."""
+    names, body = telling(result.configurations)
+    published = (
+        (str(r["engine"]), str(r["metric"]), short(float(r["value"])), "–" if r["ours"] is None else short(r["ours"]))
+        for r in result.published
+    )
+    parts = [_STYLE, '<div class="planner">', _table(names, body, numbers=set(names) - set(TEXT_COLUMNS))]
+    if result.published:
+        parts += ["<h4>Published</h4>", _table(("engine", "metric", "published", "ours"), published)]
+    parts.append(_list("Not here", (f"{engine}: {why}" for engine, why in result.refused.items())))
+    parts += [
+        _list("Cannot all hold", result.contradictions, "caution"),
+        _list("Assumed", result.assumptions),
         "</div>",
     ]
     return "\n".join(parts)

@@ -63,12 +63,13 @@ def layout(c: Configuration) -> str:
     parts = [f"tensor parallel {p.tensor}"] if p.tensor > 1 else []
     parts += [f"{name} {n}" for name, n in (("pipeline", p.pipeline), ("data parallel", p.data)) if n > 1]
     parts += [f"{p.replicas} replicas"] if p.replicas > 1 else []
+    parts += [f"{p.prefill} of them for prefill"] if p.prefill else []
     return ", ".join(parts) or ("one device" if c.hardware.count <= 1 else f"{c.hardware.count} devices")
 
 
 def slots(c: Configuration) -> int:
     """Requests that the whole deployment runs at once."""
-    return c.limits.max_num_seqs * c.parallelism.data * c.parallelism.replicas
+    return c.limits.max_num_seqs * c.parallelism.data * c.parallelism.decoders
 
 
 def _split(c: Configuration) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.sources.derived import derive
-from planner.sources.hf.common import Config, MissingKeyError
+from planner.sources.hf.common import Config, MissingKeyError, check_count
 from planner.sources.hf_config import READERS, parse_config, to_model
 from planner.sources.stored import TensorFact, stored_bytes
 from planner.spec.base import Provenance
@@ -146,6 +146,10 @@ def config_of(metadata: Mapping[str, Any], facts: Sequence[TensorFact], arch: st
     if embedding is None or len(embedding) != 2:
         raise FormatError(f"GGUF of architecture {arch[:40]}: no token_embd.weight")
     heads, kv = key("attention.head_count"), key("attention.head_count_kv")
+    for counted in ("block_count", "nextn_predict_layers", "expert_count"):
+        value = key(counted)
+        if isinstance(value, int | float):
+            check_count(f"{arch[:40]}.{counted}", value)
     config: dict[str, Any] = {
         "model_type": MODEL_TYPES.get(arch, arch),
         "hidden_size": key("embedding_length"),

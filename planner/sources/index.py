@@ -54,16 +54,16 @@ def _stamps(folder_path: str, suffix: str) -> Iterator[tuple[str, int, int]]:
 
 
 def cache_folder() -> Path:
-    """Where the index is kept: PLANNER_CACHE_DIR, else the platform's cache folder."""
+    """Where the index is kept, absolute: PLANNER_CACHE_DIR, else the platform's cache folder."""
     if explicit := os.environ.get("PLANNER_CACHE_DIR"):
-        return Path(explicit)
+        return Path(explicit).absolute()
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA")
-        return Path(base) / "planner" if base else Path.home() / "AppData" / "Local" / "planner"
+        return Path(base).absolute() / "planner" if base else Path.home() / "AppData" / "Local" / "planner"
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "planner"
     xdg = os.environ.get("XDG_CACHE_HOME")
-    return Path(xdg) / "planner" if xdg else Path.home() / ".cache" / "planner"
+    return Path(xdg).absolute() / "planner" if xdg else Path.home() / ".cache" / "planner"
 
 
 def open_index(rows: Callable[[], Iterable[Row]]) -> sqlite3.Connection:

@@ -99,7 +99,7 @@ def _without_network(catalog: Catalog, space: str, name: str, tag: str, shown: s
     digest = cached.recall("ollama-tag", _registry(), space, name, tag)
     entry = cached.recall("ollama-image", digest) if isinstance(digest, str) else None
     if entry is not None:
-        image, metadata, facts = _unpacked(entry)
+        image, metadata, facts = _unpacked(entry, shown)
         return _model(catalog, image, metadata, facts), f"{_said(image, False)}, as remembered ({why})"
     try:
         model = catalog.model(shown.removesuffix(":latest"))
@@ -137,7 +137,7 @@ def _fetched(space: str, name: str, tag: str, shown: str) -> tuple[Image, dict[s
 
         entry = _packed(answer.body, digest, shown, small, model)
         cached.remember("ollama-image", digest, value=entry)
-    return _unpacked(entry)
+    return _unpacked(entry, shown)
 
 
 def _layers(raw: bytes, shown: str) -> tuple[dict[str, tuple[str, int]], tuple[str, int] | None]:
@@ -163,7 +163,7 @@ def _layers(raw: bytes, shown: str) -> tuple[dict[str, tuple[str, int]], tuple[s
 
 
 def _packed(raw: bytes, digest: str, shown: str, small: Small, model: Header) -> dict[str, Any]:
-    """Everything worth keeping of one manifest, as plain data."""
+    """Everything worth keeping of one manifest, as plain data: what every tag of it shares, so no tag."""
     from planner.sources.checkpoint import parse_json
     from planner.sources.gguf_model import compact
 
@@ -179,7 +179,6 @@ def _packed(raw: bytes, digest: str, shown: str, small: Small, model: Header) ->
     about = parse_json(small(*config), f"{shown}: the config layer") if config else {}
     parameters = parse_json(small(*layers["params"]), f"{shown}: the parameters layer") if "params" in layers else {}
     return {
-        "tag": shown,
         "digest": digest,
         "model": list(layers["model"]),
         "projector_bytes": layers["projector"][1] if "projector" in layers else 0,
@@ -193,9 +192,10 @@ def _packed(raw: bytes, digest: str, shown: str, small: Small, model: Header) ->
     }
 
 
-def _unpacked(entry: dict[str, Any]) -> tuple[Image, dict[str, Any], list[TensorFact]]:
+def _unpacked(entry: dict[str, Any], shown: str) -> tuple[Image, dict[str, Any], list[TensorFact]]:
+    """`entry` as the tag `shown`: several tags may name one manifest."""
     image = Image(
-        tag=entry["tag"],
+        tag=shown,
         digest=entry["digest"],
         model_digest=entry["model"][0],
         model_bytes=entry["model"][1],
@@ -296,7 +296,7 @@ def from_manifest_file(catalog: Catalog, path: Path) -> ModelSpec:
             return read_header(reader)
 
     entry = _packed(raw, "sha256:" + hashlib.sha256(raw).hexdigest(), shown, small, model)
-    return _model(catalog, *_unpacked(entry))
+    return _model(catalog, *_unpacked(entry, shown))
 
 
 def _tag(path: Path) -> str:

@@ -5,7 +5,7 @@ Knows how figures shrink with the part. Which parts there are is the host's (`de
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from planner.spec.hardware import Accelerator, Cpu
@@ -36,7 +36,9 @@ def with_cores(cpu: Cpu, cores: int) -> tuple[Cpu, list[str]]:
     return cpu.model_copy(update=update), said
 
 
-def share_of(accelerator: Accelerator, share: float, compute: float, memory_bytes: int, how: str) -> Accelerator:
+def share_of(
+    accelerator: Accelerator, share: float, compute: float, memory_bytes: int, how: Literal["MIG", "virtual GPU"]
+) -> Accelerator:
     """`share` of the bandwidth, `compute` of every peak, `memory_bytes` in all, and no link; `how` it is shared."""
     peaks = (
         "fp32_flops_per_s", "tf32_flops_per_s", "fp16_flops_per_s", "bf16_flops_per_s",
@@ -51,5 +53,6 @@ def share_of(accelerator: Accelerator, share: float, compute: float, memory_byte
             "usable_memory_bytes": memory_bytes,
             "mem_bandwidth_bytes_per_s": accelerator.mem_bandwidth_bytes_per_s * share,
             "link": None,
+            "part": how,
         }
     )

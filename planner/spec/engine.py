@@ -52,6 +52,10 @@ class Image(Spec):
     environment: dict[str, str] = {}
     model_environment: dict[str, dict[str, str]] = {}
     """What some models need beside it, by their model_type."""
+    parallel_binds: tuple[str, ...] = ()
+    """Folders of the host that a container reads when its server takes several devices."""
+    parallel_environment: dict[str, str] = {}
+    """Variables of such a server."""
     note: str = ""
     provenance: Provenance
 

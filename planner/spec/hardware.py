@@ -56,6 +56,8 @@ class Accelerator(Spec):
     """Extended resource name, e.g. nvidia.com/gpu."""
     multiprocessors: int | None = None
     """Streaming multiprocessors, of devices that run as MIG slices: a slice has some of them."""
+    part: Literal["", "MIG", "virtual GPU"] = ""
+    """What is planned for is a slice of the device, and how it is cut; empty: all of it."""
     kubernetes_product_label: str | None = None
     """Value of the vendor's product label on a node, e.g. NVIDIA-A100-SXM4-80GB."""
     aliases: tuple[str, ...] = ()
@@ -73,6 +75,11 @@ class Accelerator(Spec):
             return None
         major, minor = self.compute_capability.split(".")
         return int(major) * 10 + int(minor)
+
+    @property
+    def is_slice(self) -> bool:
+        """True of a part of a device: a process sees one, and none reaches another's memory, so no model is split."""
+        return bool(self.part)
 
     @property
     def lacks_bf16(self) -> bool:
@@ -165,6 +172,8 @@ class Machine(Spec):
     devices_per_node: int
     link: Interconnect | None = None
     pcie: Interconnect | None = None
+    slices: tuple[str, ...] = ()
+    """Of a device in slices each one's name in a container runtime, CARD:PLACE; empty where devices are whole."""
     network: Interconnect | None = None
     """Between nodes; only when count > devices_per_node."""
     cpu: Cpu | None = None

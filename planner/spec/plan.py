@@ -143,6 +143,13 @@ class Parallelism(Spec):
     data: int = 1
     expert: int = 1
     replicas: int = 1
+    prefill: int = 0
+    """Replicas that only prefill, for the others to decode; 0: every replica does both."""
+
+    @property
+    def decoders(self) -> int:
+        """Replicas on which the requests stay while they are answered."""
+        return self.replicas - self.prefill
 
     @property
     def devices_per_replica(self) -> int:

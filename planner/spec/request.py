@@ -24,6 +24,9 @@ DEFAULT_DRAFTS: dict[SpeculativeMethod, int] = {"ngram": 4, "draft_model": 4, "e
 """Tokens drafted per step where the request names a method only; a prediction layer is trained for one."""
 
 
+_NUMBERS = (int, float, int | None, float | None)
+
+
 class Request(Spec):
     """One planning question. Field for field the flags of `planner recommend`.
 
@@ -87,12 +90,29 @@ class Request(Spec):
     cheapest: bool = False
     top: int = Field(default=5, ge=1, le=100)
 
+    @field_validator("require", mode="before")
+    @classmethod
+    def _a_list(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"must be a list, such as [{value}]"[:200])
+        return value
+
     @field_validator("engine")
     @classmethod
     def _as_catalogued(cls, name: str | None) -> str | None:
         """Engines as the catalog spells them: llama.cpp is llamacpp, TensorRT-LLM tensorrt_llm."""
         plain = "".join(c for c in (name or "").casefold() if c.isalnum())
         return {"": None, "tensorrtllm": "tensorrt_llm", "trtllm": "tensorrt_llm"}.get(plain, plain)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _numbers_are_numbers(cls, data: Any) -> Any:
+        """`true` is no 1 and text no number, as the published schema has it."""
+        for name, field in cls.model_fields.items() if isinstance(data, dict) else ():
+            value = data.get(name)
+            if field.annotation in _NUMBERS and isinstance(value, (bool, str)):
+                raise ValueError(f"{name}: must be a number, not {value!r}"[:200])
+        return data
 
     @model_validator(mode="before")
     @classmethod

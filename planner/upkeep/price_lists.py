@@ -14,6 +14,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Mapping
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -115,7 +116,7 @@ def _aws(data: Mapping[str, Any]) -> Iterator[Price]:
             continue
         for term in terms.get(sku, {}).values():
             for dimension in term["priceDimensions"].values():
-                usd = float(dimension["pricePerUnit"].get("USD", 0))
+                usd = _usd(dimension["pricePerUnit"].get("USD", 0), a["instanceType"])
                 if usd > 0 and dimension.get("unit") in ("Hrs", "Hours"):
                     source = "AWS Price List, AmazonEC2 offer file"
                     yield Price("aws", a["instanceType"], usd, a.get("regionCode", ""), day, source)
@@ -128,7 +129,7 @@ def _azure(data: Mapping[str, Any]) -> Iterator[Price]:
         if item.get("type") != "Consumption" or item.get("unitOfMeasure") != "1 Hour" or other:
             continue
         if item.get("currencyCode", "USD") == "USD" and item.get("armSkuName"):
-            usd, region = float(item["retailPrice"]), item.get("armRegionName", "")
+            usd, region = _usd(item["retailPrice"], item["armSkuName"]), item.get("armRegionName", "")
             if usd > 0:
                 yield Price("azure", item["armSkuName"], usd, region, "", "https://prices.azure.com/api/retail/prices")
 
@@ -151,8 +152,19 @@ def _csv(text: str, place: str, provider: str | None) -> Iterator[Price]:
         if not owner:
             raise UsageError(f"{place}:{number} names no provider; add the column, or give --provider")
         try:
-            usd = float(cost) if cost else 0.0
-        except ValueError:
-            raise FormatError(f"{place}:{number}: {cost!r} is no price") from None
+            usd = _usd(cost or 0, f"{owner} {instance}")
+        except ValueError as error:
+            raise FormatError(f"{place}:{number}: {error}") from None
         if usd > 0:
             yield Price(owner, instance, usd, region, row.get("date") or "", row.get("source") or source)
+
+
+def _usd(cost: Any, instance: str) -> float:
+    """`cost` of `instance` as a number, 0 for none. Raises ValueError naming both for what is no price."""
+    try:
+        usd = float(cost)
+    except (TypeError, ValueError):
+        usd = -1.0
+    if not 0 <= usd < inf:
+        raise ValueError(f"{str(cost)[:40]!r} is no price of {str(instance)[:80]}; it is USD per hour, 0 or more")
+    return usd

@@ -56,6 +56,7 @@ class Bench:
     template: ChatTemplate | None = None
     context_tokens: int = CONTEXT_TOKENS
     stored: Stored | None = None
+    planned_kv_dtype: str = "fp32"
 
     def engine(
         self, *, context: int | None = None, sequences: int | None = None, n_blocks: int | None = None,
@@ -97,7 +98,7 @@ def make_bench(plan: Plan, catalog: Catalog, checkpoint: Path | None = None) -> 
         stored = replace(stored, why=f"{form.id}: {error}")
     config, weights = found.config, found.weights
     sharded = Model(config, weights, tensor) if tensor > 1 else None
-    return Bench(twin, fp32, Model(config, weights), sharded, stored=stored)
+    return Bench(twin, fp32, Model(config, weights), sharded, stored=stored, planned_kv_dtype=plan.best.kv_cache_dtype)
 
 
 def _loaded(plan: Plan, form: QuantizationFormat, catalog: Catalog) -> tuple[Twin, Checkpoint, Stored]:
@@ -139,4 +140,7 @@ def _own(plan: Plan, spec: ModelSpec, path: Path, fp32: QuantizationFormat, tens
     )  # fmt: skip
     sharded = Model(found.config, found.weights, tensor) if tensor > 1 else None
     context = min(CONTEXT_TOKENS, limits.max_model_len, found.config.max_position)
-    return Bench(twin, fp32, Model(found.config, found.weights), sharded, found.tokenizer, found.template, context)
+    return Bench(
+        twin, fp32, Model(found.config, found.weights), sharded, found.tokenizer, found.template, context,
+        planned_kv_dtype=plan.best.kv_cache_dtype,
+    )  # fmt: skip

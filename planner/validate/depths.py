@@ -35,9 +35,12 @@ def validate(
 
 
 def _lint(plan: Plan, folder: Path | None, _: Path | None) -> tuple[Check, ...]:
+    from planner.render.write import read_record
     from planner.validate.lint import lint, read_folder
 
-    return lint(plan, None if folder is None else read_folder(folder))
+    if folder is None:
+        return lint(plan)
+    return lint(plan, read_folder(folder), read_record(folder).keys())
 
 
 def _simulate(plan: Plan, folder: Path | None, _: Path | None) -> tuple[Check, ...]:

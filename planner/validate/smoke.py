@@ -7,6 +7,7 @@ ledger's formula: they must be equal to the byte. Needs numpy and no network; sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -113,7 +114,8 @@ def _kv_blocks(b: Bench) -> Check:
             rules=PoolRules(block_tokens=size, hybrid=False),
         )  # fmt: skip
         rows.append((f"{name}, {n_blocks} blocks of {size} tokens", allocated, n_blocks * pool.block_bytes))
-    return _to_the_byte("KV blocks to the byte", rows)
+    check = _to_the_byte("KV blocks to the byte", rows)
+    return replace(check, detail=f"{check.detail}; the twin's cache is fp32, the plan's {b.planned_kv_dtype}")
 
 
 def _to_the_byte(name: str, rows: Sequence[tuple[str, int, int]]) -> Check:

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
-from planner.advise.brief import make_brief
+import planner
+from planner.advise.brief import make_brief, undivided
 from planner.advise.command import command
 from planner.api import make_request
 from planner.errors import UsageError
 from planner.sources.catalog import Catalog
 from planner.sources.machines import resolve_machine
+from planner.units import GIB
 
 
 def brief(catalog: Catalog, gpus: str, model: str = "llama3-70b", **options: Any) -> Any:
@@ -69,3 +71,35 @@ def test_a_request_is_the_command_that_asks_it() -> None:
 def test_an_embedding_model_is_refused(catalog: Catalog) -> None:
     with pytest.raises(UsageError, match="embeddings"):
         brief(catalog, "1xL4", "Qwen/Qwen3-Embedding-8B")
+
+
+@pytest.mark.parametrize(
+    ("model", "tensor", "reason"),
+    [
+        ("Qwen/Qwen2.5-7B-Instruct", 7, "the 4 KV heads"), ("Qwen/Qwen2.5-32B-Instruct", 5, "the 8 KV heads"),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3, "the 8 KV heads"),
+        ("Qwen/Qwen2.5-7B-Instruct", 8, "the 28 attention heads"),
+        ("Qwen/Qwen3-30B-A3B", 4, ""), ("meta-llama/Meta-Llama-3-70B-Instruct", 16, ""),
+    ],
+)  # fmt: skip
+def test_heads_kv_heads_and_columns_split_evenly_or_are_told(
+    model: str, tensor: int, reason: str, catalog: Catalog
+) -> None:
+    """KV heads are kept several times over only where there are more devices than heads."""
+    assert undivided(catalog.model(model), tensor) == reason
+
+
+def test_no_machine_of_five_or_seven_is_split_over_all(catalog: Catalog) -> None:
+    for model, gpus in (("qwen2.5-32b", "5xA100"), ("qwen2.5-7b", "7xA100"), ("llama3.2-3b", "3xA100")):
+        best = planner.recommend(model, gpus).plan.best
+        assert not undivided(catalog.model(model), best.parallelism.tensor)
+
+
+@pytest.mark.parametrize(("model", "ram", "engine"), [("llama3-70b", "48GB", None), ("llama3-8b", "64GiB", "vllm")])
+def test_a_container_on_a_cpu_asks_for_weights_once_and_no_more_than_there_is(
+    model: str, ram: str, engine: str | None
+) -> None:
+    best = planner.recommend(model, "cpu", ram=ram, engine=engine).plan.best
+    assert best.hardware.ram_bytes is not None
+    used = sum(best.memory.bytes_of(i) for i in ("weights", "kv_cache", "activations", "runtime"))
+    assert used <= best.limits.host_memory_bytes <= min(best.hardware.ram_bytes, used + 8 * GIB)

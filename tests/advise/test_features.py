@@ -206,3 +206,65 @@ def test_why_ollama_drafts_nothing_here_is_what_it_could_do() -> None:
         Features(speculative="ngram"), release, load().model("Qwen/Qwen3-8B"), resolve_machine(load(), "1xRTX-4090")
     )
     assert isinstance(reason, str) and "draft_num_predict" in reason
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "users"),
+    [("llama3-70b", "8xH100", 32), ("llama3-70b", "8xH100", 64), ("deepseek-v3", "16xH200", 48)],
+)
+def test_the_decoders_admit_every_user(model: str, gpus: str, users: int) -> None:
+    asked = {"disaggregated": True}
+    best = planner.recommend(model, gpus, concurrency=users, replicas=2, features=asked).plan.best
+    layout = best.parallelism
+    assert (layout.prefill, layout.decoders) == (1, 1)
+    assert best.limits.max_num_seqs * layout.decoders * layout.data >= users
+    assert best.memory.fits and best.memory.kv_cache_tokens > 0
+
+
+def test_longer_prompts_take_more_prefillers() -> None:
+    def prefill(prompt: int, answer: int) -> int:
+        tokens = {"input_tokens": prompt, "output_tokens": answer, "concurrency": 32}
+        plan = planner.recommend("llama3.1-8b", "8xH100", replicas=8, features={"disaggregated": True}, **tokens).plan
+        best = plan.best
+        assert best.limits.max_num_seqs == -(-32 // best.parallelism.decoders)
+        return best.parallelism.prefill
+
+    assert 1 == prefill(256, 512) < prefill(7000, 16) < 8
+
+
+def test_prefill_apart_finds_a_layout_of_two_replicas_by_itself() -> None:
+    plan = planner.recommend("llama3-70b", "8xH100", features={"disaggregated": True}).plan
+    assert plan.best.parallelism.replicas >= 2 and "llm-d.yaml" in planner.generate(plan, targets=["llm-d"])
+    assert any("devices for one" in row.reason for row in plan.rejected)
+
+
+@pytest.mark.parametrize(
+    ("model", "gpus", "asked", "told"),
+    [
+        ("llama3-70b", "8xH100", {"replicas": 1}, "--replicas 1 asks for one"),
+        ("llama3-8b", "1xH100", {}, "has devices for one"),
+        ("llama3.1-405b", "32xH100", {"replicas": 2, "quantization": "bf16"}, "keeps a replica on one node"),
+        ("llama3.1-405b", "32xH100", {"replicas": 2, "tensor_parallel": 8, "pipeline_parallel": 2}, "on one node"),
+    ],
+)
+def test_prefill_apart_is_refused_where_no_two_replicas_of_a_node_are(
+    model: str, gpus: str, asked: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InfeasibleError, match=told):
+        planner.recommend(model, gpus, features={"disaggregated": True}, **asked)
+
+
+def test_the_plan_says_when_the_decoders_cache_holds_fewer_than_are_asked_for() -> None:
+    asked = {"input_tokens": 6000, "output_tokens": 1500, "concurrency": 64, "quantization": "awq", "replicas": 2}
+    plan = planner.recommend("llama3-70b", "2xH100", kv_cache_dtype="auto", features={"disaggregated": True}, **asked)
+    best = plan.plan.best
+    (reason,) = [r for r in best.reasons if r.rule == "admission"]
+    held = best.parallelism.decoders * best.memory.kv_cache_tokens / 7500
+    assert reason.choice == f"about {held:.0f} requests at once" and held < 64
+
+
+def test_a_grammar_that_the_engine_lacks_is_left_to_the_engine_as_a_way_out() -> None:
+    with pytest.raises(InfeasibleError) as caught:
+        planner.recommend(model="llama3-8b", gpus="1xH100", engine="tgi", features={"structured_output": "guidance"})
+    commands = [remedy.command for remedy in caught.value.remedies]
+    assert any("--engine tgi" in words and "--structured-output auto" in words for words in commands)

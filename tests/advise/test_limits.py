@@ -176,6 +176,12 @@ def test_probes_allow_more_than_the_estimated_load(release: str) -> None:
     assert found.termination_grace_seconds > 30
 
 
+def test_weights_at_hand_need_no_time_to_download() -> None:
+    fetched, at_hand = (limits("vllm-0.33.0", "1xH100-SXM", weight_bytes=16 * GIB, fetches=f) for f in (True, False))
+    assert fetched.startup_budget_seconds - at_hand.startup_budget_seconds > 16 * GIB / 5e7
+    assert at_hand.startup_budget_seconds > at_hand.load_seconds
+
+
 def test_a_pipeline_over_nodes_loads_its_share_per_node() -> None:
     one = limits("vllm-0.33.0", "8xH100-SXM", tensor=8, weight_bytes=400 * GIB)
     two = limits("vllm-0.33.0", "16xH100-SXM", tensor=8, pipeline=2, weight_bytes=400 * GIB)
@@ -192,11 +198,11 @@ def test_a_file_that_is_mapped_again_after_every_pause_stays_in_memory() -> None
     assert small.host_memory_bytes > 4.9e9 and large.host_memory_bytes - small.host_memory_bytes > 3e9
 
 
-def test_on_a_cpu_weights_and_cache_are_host_memory() -> None:
+def test_on_a_cpu_weights_and_cache_are_left_to_the_ledger() -> None:
+    """What `configure` adds once the ledger stands: test_brief has the whole."""
     asked: dict[str, Any] = {"quantization": "gguf:Q4_K_M", "weight_bytes": 5 * GIB, "context_tokens": 8192}
-    gpu, cpu = limits("ollama-0.33.0", "1xRTX-4090", **asked), limits("ollama-0.33.0", "cpu", **asked)
-    assert cpu.host_memory_bytes >= 6 * GIB + 8192 * 131072
-    assert gpu.host_memory_bytes <= cpu.host_memory_bytes
+    assert limits("ollama-0.33.0", "cpu", **asked).host_memory_bytes == 1 * GIB
+    assert limits("ollama-0.33.0", "1xRTX-4090", **asked).host_memory_bytes >= 6 * GIB
 
 
 @pytest.mark.parametrize(

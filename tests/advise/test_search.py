@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import re
+
 import pytest
 
 import planner
 from planner.advise.brief import make_brief
 from planner.advise.configure import configure
 from planner.advise.rank import excess, meets
+from planner.advise.recommend import beside
 from planner.advise.search import search
 from planner.advise.survey import survey
 from planner.api import make_request
@@ -114,6 +118,54 @@ def test_the_same_devices_of_two_providers_are_looked_at_once_and_priced_apart(c
     assert len(l4) == 2
     assert l4[0].assessment.figures == l4[1].assessment.figures
     assert l4[0].usd_per_million_output_tokens != l4[1].usd_per_million_output_tokens
+
+
+@pytest.mark.parametrize("gpus", [None, "1xH100"])
+def test_an_arrival_rate_is_served_by_what_is_recommended(gpus: str | None) -> None:
+    renting = {"cheapest": True} if gpus is None else {}
+    asked = {"request_rate": 20.0, "arrival": "poisson", "ttft_ms": 2000.0, "itl_ms": 100.0, **renting}
+    best = planner.recommend("llama3-8b", gpus, **asked).plan.best
+    assert best.meets_slo and best.performance is not None
+    assert best.performance.requests_per_s.value >= 0.99 * 20
+    assert best.limits.max_num_seqs > 32, "the default users would hold fewer requests than arrive during a stay"
+
+
+def test_an_arrival_rate_beyond_what_is_served_is_refused_with_both_rates() -> None:
+    load = {"request_rate": 400.0, "arrival": "poisson"}
+    with pytest.raises(InfeasibleError, match=r"serves [\d.]+ of 400 requests/s"):
+        planner.recommend("llama3-8b", "1xL4", ttft_ms=600000, itl_ms=60000, **load)
+    default = planner.recommend("llama3-8b", "1xL4", **load).plan
+    assert not default.best.meets_slo
+    assert any("of 400 requests/s" in caution for caution in default.cautions)
+
+
+def test_slots_that_the_user_fixed_stay_under_an_arrival_rate() -> None:
+    plan = planner.recommend("llama3-8b", "1xH100", request_rate=20.0, arrival="poisson", max_num_seqs=16).plan
+    assert plan.best.limits.max_num_seqs == 16 and not plan.best.meets_slo
+
+
+def test_of_machines_that_all_miss_the_targets_a_near_miss_is_named() -> None:
+    with pytest.raises(InfeasibleError) as refused:
+        planner.recommend("llama3-70b", cheapest=True, ttft_ms=100, itl_ms=7)
+    label = str(refused.value).split(" fits ")[1].split(",")[0]
+    for other in ("verda:1B200.30V", "1xH200", "8xB200"):
+        with pytest.raises(InfeasibleError) as single:
+            planner.recommend("llama3-70b", other, ttft_ms=100, itl_ms=7, concurrency=32, objective="cost")
+        assert _miss(str(refused.value)) <= _miss(str(single.value)) + 0.01, (label, other)
+
+
+@pytest.mark.parametrize(
+    ("value", "target", "told"), [(10.001, 10, "10.001"), (10.04, 10, "10.04"), (28.3, 7, "28.3"), (410.2, 100, "410")]
+)
+def test_a_hair_above_the_target_is_told_with_the_digits_that_show_it(value: float, target: float, told: str) -> None:
+    assert beside(value, target) == told
+
+
+def _miss(message: str) -> float:
+    found = re.search(r"TTFT ([\d,.]+) ms and ITL ([\d,.]+) ms", message)
+    assert found is not None
+    ttft, itl = (float(value.replace(",", "")) for value in found.groups())
+    return math.log2(max(1.0, ttft / 100)) + math.log2(max(1.0, itl / 7))
 
 
 def _usd(configuration: Configuration) -> float:

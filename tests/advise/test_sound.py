@@ -23,6 +23,7 @@ from planner.render.plan_file import dump_plan
         ("parallelism", {"tensor": 0}, "tensor 0 must be at least 1"),
         ("parallelism", {"pipeline": 64}, "pipeline 64 exceeds the 32 layers"),
         ("parallelism", {"tensor": 2, "replicas": 2}, "asks for 4 devices"),
+        ("parallelism", {"prefill": 1}, "must leave one of 1 replicas"),
     ],
 )
 def test_an_impossible_edit_is_refused(tmp_path: Path, part: str, changed: dict[str, Any], told: str) -> None:

@@ -117,3 +117,22 @@ def test_a_misfit_folder_for_files_leaves_nothing(
     assert _run(["recommend", "-m", "llama3-8b", "--gpus", "1xH100", "--save-dir", place], monkeypatch) == 1
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert (tmp_path / "file").read_text(encoding="utf-8") == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("concurrency: true", "concurrency: must be a number, not True"),
+        ('ttft_ms: "500"', "ttft_ms: must be a number, not '500'"),
+        ("require: openai", "require: must be a list, such as [openai]"),
+        ("gpus: 2xH100", "line 3: 'gpus' stands there twice"),
+    ],
+)
+def test_a_request_file_means_what_it_says(
+    line: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "request.yaml"
+    path.write_text(f"model: llama3-8b\ngpus: 1xA100\n{line}\n")
+    assert _run(["recommend", "-f", str(path)], monkeypatch) == 2
+    err = capsys.readouterr().err
+    assert told in err and err.count("\n") == 1

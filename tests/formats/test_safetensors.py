@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from planner.errors import FormatError
 from planner.formats.arrays import read_array, to_float32
 from planner.formats.reader import BytesReader, FileReader
-from planner.formats.safetensors import MAX_HEADER_BYTES, read_header
+from planner.formats.safetensors import MAX_HEADER_BYTES, MAX_VALUES, read_header
 
 
 def file(header: Any, data: bytes = b"", length: int | None = None) -> BytesReader:
@@ -57,6 +57,7 @@ BAD: dict[str, tuple[BytesReader, str]] = {
     "length past the end": (file({}, length=100), "outside the file"),
     "not JSON": (file(b"{"), "not JSON"),
     "not UTF-8": (file(b'{"\xff":1}'), "not JSON"),
+    "many small values": (file(b'{"a":[' + b"[]," * MAX_VALUES + b"1]}"), "values in the header"),
     "too deep": (file(b"[" * 100_000), "not JSON"),
     "not an object": (file([]), "not a JSON object"),
     "twice": (file(b'{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"a":1}'), "twice"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 from typing import Any
 
@@ -11,12 +12,12 @@ import yaml
 
 from planner.errors import UsageError
 from planner.render import render
-from planner.render.artifacts import llm_d
 from planner.render.artifacts.helm import split_flags
 from planner.render.launch import plan_launch
 from planner.spec.features import Features
-from planner.spec.plan import Plan
+from planner.spec.plan import Parallelism, Plan
 from planner.validate import custom
+from planner.validate.lint.contents import limits
 
 ALL = Features(
     speculative="eagle3",
@@ -111,21 +112,50 @@ def test_ray_takes_mappings_and_refuses_adapters(make_plan: Any) -> None:
 # --- prefill and decode apart --------------------------------------------------------------------
 
 
+def apart(make_plan: Any, prefill: int, **changes: Any) -> Plan:
+    """A plan of four replicas, of which `prefill` only prefill."""
+    layout = Parallelism(replicas=4, prefill=prefill)
+    plan: Plan = with_features(make_plan("vllm", "cuda", replicas=4, **changes), Features(disaggregated=True))
+    return plan.model_copy(update={"best": plan.best.model_copy(update={"parallelism": layout})})
+
+
+def seats(args: list[str]) -> int:
+    (found,) = [int(word.partition("=")[2]) for word in args if word.startswith("--max-num-seqs=")]
+    return found
+
+
 def test_prefill_and_decode_get_their_own_pods(make_plan: Any) -> None:
-    plan = with_features(make_plan("vllm", "cuda", replicas=4), Features(disaggregated=True))
+    plan = apart(make_plan, 1)
     values = yaml.safe_load(render(plan)["llm-d.yaml"])
     assert custom.values_problems("llm-d", values) == ()
     prefill, decode = values["prefill"], values["decode"]
-    assert prefill["replicas"] + decode["replicas"] == 4 and prefill["replicas"] == llm_d.prefillers(plan) >= 1
+    assert (prefill["replicas"], decode["replicas"]) == (1, 3)
     assert values["routing"]["proxy"]["enabled"] and values["routing"]["proxy"]["targetPort"] == 8200
     words = {role: values[role]["containers"][0]["args"] for role in ("prefill", "decode")}
     assert "--port=8200" in words["decode"] and "--port=8000" in words["prefill"]
     for args in words.values():
         (transfer,) = [word for word in args if word.startswith("--kv-transfer-config=")]
         assert json.loads(transfer.partition("=")[2])["kv_connector"] == "NixlConnector"
-    assert {word for word in words["decode"] if "max-num-seqs" in word} == {
-        word for word in words["prefill"] if "max-num-seqs" in word
-    }
+    assert seats(words["prefill"]) == seats(words["decode"]) == plan.best.limits.max_num_seqs
+
+
+@pytest.mark.parametrize("fixed", [None, 32])
+def test_many_prefillers_admit_their_share_unless_the_user_said_how_many(make_plan: Any, fixed: int | None) -> None:
+    plan = apart(make_plan, 3, request={"max_num_seqs": fixed})
+    files = render(plan, ["llm-d"])
+    values = yaml.safe_load(files["llm-d.yaml"])
+    words = {role: values[role]["containers"][0]["args"] for role in ("prefill", "decode")}
+    users = plan.best.limits.max_num_seqs
+    assert seats(words["decode"]) == users
+    assert seats(words["prefill"]) == (users if fixed else math.ceil(users / 3))
+    assert limits(files, files, plan).status == "passed"
+    forged = files["llm-d.yaml"].replace(f"--max-num-seqs={users}", "--max-num-seqs=7")
+    assert limits({**files, "llm-d.yaml": forged}, files, plan).status == "failed"
+
+
+def test_a_plan_that_does_not_say_who_prefills_is_refused(make_plan: Any) -> None:
+    with pytest.raises(UsageError, match="make it anew"):
+        render(apart(make_plan, 0), ["llm-d"])
 
 
 def test_one_replica_is_not_split(make_plan: Any) -> None:

@@ -109,10 +109,37 @@ def test_rdma_and_a_topology_are_asked_for_where_the_site_has_them(make_plan: An
         assert server["resources"]["limits"]["rdma/ib"] == server["resources"]["requests"]["rdma/ib"] == "8"
         assert server["securityContext"]["capabilities"]["add"] == ["IPC_LOCK"]
         assert pod["spec"]["securityContext"]["runAsUser"] == 0  # the capability is no other user's
-    worker = objects_of(files["kserve.yaml"])["LLMInferenceService"]["spec"]["worker"]["containers"][0]
-    assert worker["resources"]["limits"]["rdma/ib"] == "8"
+    ranks = objects_of(files["kserve.yaml"])["LLMInferenceService"]["spec"]
+    for rank in (ranks["template"], ranks["worker"]):
+        (server,) = rank["containers"]
+        leader = template["leaderTemplate"]["spec"]["containers"][0]
+        assert server["resources"] == leader["resources"]  # a node's share, not the replica's
+        assert server["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["IPC_LOCK"]}
+        assert rank["securityContext"]["runAsUser"] == server["securityContext"]["runAsUser"] == 0
     plain = render(make_plan(**TWO_NODES), ["lws"])["lws.yaml"]
     assert "IPC_LOCK" not in plain and "--rdma" in plain and "annotations" not in yaml.safe_load_all(plain)
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_a_topology_draws_the_pods_of_a_replica_together(make_plan: Any, objects_of: Any, replicas: int) -> None:
+    site = {"topology_key": "topology.kubernetes.io/rack"}
+    files = render(make_plan(**TWO_NODES, replicas=replicas, request={"site": site}), ["ray", "kserve"])
+    cluster = objects_of(files["ray.yaml"])["RayService"]["spec"]["rayClusterConfig"]
+    affinity = cluster["workerGroupSpecs"][0]["template"]["spec"]["affinity"]["podAffinity"]
+    if replicas == 1:
+        (term,) = affinity["requiredDuringSchedulingIgnoredDuringExecution"]
+    else:  # one group of workers: a must would crowd both replicas into one rack
+        (wish,) = affinity["preferredDuringSchedulingIgnoredDuringExecution"]
+        term = wish["podAffinityTerm"]
+    assert ("# Topology:" in files["ray.yaml"]) is (replicas == 2)
+    assert term["topologyKey"] == site["topology_key"]
+    assert term["labelSelector"]["matchLabels"]["ray.io/group"] == cluster["workerGroupSpecs"][0]["groupName"]
+    assert "affinity" not in cluster["headGroupSpec"]["template"]["spec"]
+    service = objects_of(files["kserve.yaml"])["LLMInferenceService"]["spec"]
+    for role in ("template", "worker"):
+        (own,) = service[role]["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert own["topologyKey"] == site["topology_key"]
+        assert own["matchLabelKeys"] == ["leaderworkerset.sigs.k8s.io/group-key"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_the_unit_carries_the_plan(make_plan: Any, engine: str, platform: str) -
     plan = make_plan(engine, platform, limits={"startup_budget_seconds": 777, "disk_bytes": 10**10})
     text = unit(plan)
     assert words_of(text) == list(native(plan).words)
-    assert "TimeoutStartSec=1777" in text and "TimeoutStopSec=60" in text and "Restart=on-failure" in text
+    assert "TimeoutStartSec=777" in text and "TimeoutStopSec=60" in text and "Restart=on-failure" in text
     assert {"vllm": "docs.vllm.ai", "ollama": "docs.ollama.com", "llamacpp": "llama.cpp"}[engine] in text
     assert "0.0.0.0" not in text
     assert ("SupplementaryGroups=video render" in text) is (platform == "rocm")
@@ -123,6 +123,9 @@ def test_weights_on_this_machine_are_read_where_they_are(make_plan: Any) -> None
         ("launchd", "vllm", "cuda", {}, "use target systemd"),
         ("llama-server", "vllm", "cuda", {}, "reads GGUF files"),
         ("llama-server", "ollama", "cuda", {"model": {"ollama_tag": "llama3:8b"}}, "tag of Ollama's library"),
+        ("systemd", "vllm", "cuda", {"choice": {"name": "nim"}}, "use target nim or nim-operator"),
+        ("docker", "vllm", "cuda", {"choice": {"name": "nim"}}, "use target nim or nim-operator"),
+        ("compose", "vllm", "cuda", {"choice": {"name": "nim"}}, "use target nim or nim-operator"),
         ("ollama-helm", "vllm", "cuda", {}, "engine is vllm"),
         ("ollama-helm", "ollama", "cuda", {"model": {"served_name": "a; id"}}, "shell command"),
         ("ollama-helm", "ollama", "cuda", {"spec": {"chat_stop": ("$(id)",)}}, "here-document"),

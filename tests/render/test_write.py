@@ -154,3 +154,13 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
     finally:
         tmp_path.chmod(0o700)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_which_several_files_are_gone_goes_too(tmp_path: Path) -> None:
+    save({"a.txt": "1", "deep/er/b.txt": "2", "deep/er/c.txt": "3", "deep/d.txt": "4"}, tmp_path)
+    save({"a.txt": "1"}, tmp_path)
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+    save({"a.txt": "1", "deep/b.txt": "2", "deep/c.txt": "3"}, tmp_path)
+    (tmp_path / "deep" / "mine.txt").write_text("kept")
+    save({"a.txt": "1"}, tmp_path)
+    assert [p.name for p in (tmp_path / "deep").iterdir()] == ["mine.txt"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from planner.errors import UnknownNameError, UsageError
+from planner.errors import PlannerError, UnknownNameError, UsageError
 from planner.sources.detect import amd, apple, cpu, detect, inspect, intel, kubernetes, nvidia
 from planner.sources.detect.found import Device, Run, run_command
 from planner.sources.detect.machine import find_accelerator
@@ -31,6 +31,7 @@ def tools(**outputs: str) -> Run:
     """A machine on which only these commands answer, by a name for each."""
     commands: dict[str, Sequence[str]] = {
         "nvidia": nvidia.QUERY, "csv": nvidia.CSV_QUERY, "topo": nvidia.TOPOLOGY, "tree": nvidia.DEVICE_TREE,
+        "list": nvidia.LIST,
         "amd": amd.STATIC, "amd_metric": amd.METRIC, "rocm": amd.ROCM, "gaudi": intel.GAUDI, "xpu": intel.XPU,
         "xpu0": (*intel.XPU[:2], "-d", "0", "-j"), "displays": apple.DISPLAYS, "memsize": apple.MEMORY,
         "wired": apple.WIRED, "vm_stat": apple.VM_STAT, "lscpu": cpu.LSCPU, "meminfo": cpu.MEMINFO,
@@ -95,6 +96,57 @@ def test_mig_slices_are_planned_as_their_share(catalog: Catalog) -> None:
     assert machine.accelerator.bf16_flops_per_s == pytest.approx(whole.bf16_flops_per_s * 14 / 108)
     assert any("0.25 of the device's bandwidth and 0.13 of its peaks" in note for note in machine.assumptions)
     assert any("runs as 4 MIG slices" in note for note in machine.assumptions)
+    card = resolve_machine(catalog, "1xA100-SXM4-80GB")
+    assert (machine.label, machine.usd_per_hour) == (card.label, card.usd_per_hour)
+    assert machine.slices == ("0:0", "0:1", "0:2", "0:3") and card.slices == ()
+    assert machine.accelerator.is_slice and not whole.is_slice
+
+
+LISTED = "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-5d)\n" + "".join(
+    f"  MIG 1g.20gb     Device  {i}: (UUID: MIG-{i})\n" for i in range(4)
+)
+
+
+@pytest.mark.parametrize(
+    ("listed", "resource"),
+    [
+        (LISTED, "nvidia.com/mig-1g.20gb"),
+        (LISTED.replace("1g.20gb ", "1g.20gb+me "), "nvidia.com/mig-1g.20gb.me"),
+        (LISTED.replace("  MIG 1g.20gb     Device  3", "  3"), None),
+        ("", None),
+    ],
+)
+def test_a_slice_is_asked_for_by_its_size_where_the_driver_tells_it(
+    catalog: Catalog, listed: str, resource: str | None
+) -> None:
+    machine = detect(tools(nvidia=recorded("nvidia-a100-mig.xml"), list=listed, **HOST), catalog=catalog)
+    assert machine.accelerator is not None
+    assert machine.accelerator.kubernetes_resource == resource
+
+
+def test_slices_hold_copies_and_never_parts_of_a_model(catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
+    from planner import api
+    from planner.render.artifacts.kubernetes import cluster_cannot
+    from planner.render.launch import plan_launch
+    from planner.sources import detect as package
+
+    answers = tools(nvidia=recorded("nvidia-a100-mig.xml"), list=LISTED, **HOST)
+    machine = detect(answers, catalog=catalog)
+    monkeypatch.setattr(package, "detect", lambda **_: machine)
+    plan = api.recommend(model="llama3-8b", gpus="detect").plan
+    for configuration in (plan.best, *plan.alternatives):
+        assert (configuration.parallelism.devices_per_replica, configuration.parallelism.replicas) == (1, 4)
+    assert cluster_cannot(plan) is None
+    assert plan_launch(plan).local_devices == (("0:0",), ("0:1",), ("0:2",), ("0:3",))
+    assert machine.accelerator is not None
+    nameless = machine.accelerator.model_copy(update={"kubernetes_resource": None})
+    resolved = plan.resolved.model_copy(update={"machine": machine.model_copy(update={"accelerator": nameless})})
+    assert "resource of a MIG slice" in (cluster_cannot(plan.model_copy(update={"resolved": resolved})) or "")
+    for asked in ({"tensor_parallel": 2}, {"pipeline_parallel": 2}, {"data_parallel": 2}):
+        with pytest.raises(UsageError, match="is a slice that shares no memory"):
+            api.recommend(model="llama3-8b", gpus="detect", **asked)
+    with pytest.raises(PlannerError, match="one ollama server sees one slice"):
+        api.recommend(model="llama3-8b", gpus="detect", engine="ollama")
 
 
 @pytest.mark.parametrize(

@@ -219,6 +219,10 @@ def test_files_that_are_no_language_model_are_refused(catalog: Catalog, workshop
     workshop.gguf(tmp_path / "h.gguf", keys, {k: v for k, v in rows.items() if "blk.1" not in k})
     with pytest.raises(FormatError, match="no tensors of layer 1 of 2"):
         at(catalog, tmp_path / "h.gguf")
+    workshop.gguf(tmp_path / "d.gguf", {**keys, "llama.block_count": 10**9}, rows)
+    with pytest.raises(FormatError, match=r"llama\.block_count is 1,000,000,000; at most 10,000 layers"):
+        at(catalog, tmp_path / "d.gguf")
+    (tmp_path / "d.gguf").unlink()
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + b"\xff" * 60)
     with pytest.raises(FormatError, match=r"x\.gguf: GGUF: version"):
         at(catalog, tmp_path / "x.gguf")

@@ -8,6 +8,7 @@ import pytest
 
 from planner.errors import FormatError, UnknownNameError, UsageError
 from planner.estimate.tensors import parameter_count
+from planner.sources.hf.common import MAX_LAYERS, Config
 from planner.sources.hf_config import known_architectures, parse_config
 from planner.spec.base import Provenance
 
@@ -56,6 +57,31 @@ def test_a_missing_key_is_named(key: str) -> None:
 def test_an_impossible_number_is_refused(value: object) -> None:
     with pytest.raises(FormatError, match="num_hidden_layers"):
         parse(num_hidden_layers=value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 10**9}, r"num_hidden_layers is 1,000,000,000; at most 10,000 layers"),
+        ({"model_type": "mimo", "num_nextn_predict_layers": 10_001}, r"num_nextn_predict_layers is 10,001; at most"),
+        (
+            {"model_type": "mixtral", "num_local_experts": 10**6, "num_experts_per_tok": 2},
+            r"num_local_experts is 1,000,000; at most 100,000 experts",
+        ),
+    ],
+)
+def test_a_count_beyond_sense_is_refused_before_a_list_is_made(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(FormatError, match=words):
+        parse(**changes)
+
+
+@pytest.mark.parametrize("key", ["n_layer", "n_layers", "num_layers", "vision.depth", "vt_num_hidden_layers"])
+def test_every_spelling_of_a_layer_count_is_bounded(key: str) -> None:
+    *path, name = key.split(".")
+    config = Config({name: MAX_LAYERS + 1}, "".join(f"{p}." for p in path))
+    with pytest.raises(FormatError, match=f"{key} is 10,001; at most 10,000 layers"):
+        config.positive(name)
+    assert Config({name: MAX_LAYERS}).positive(name) == MAX_LAYERS
 
 
 def test_heads_that_do_not_divide_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,6 +44,23 @@ def test_the_index_is_kept_and_not_built_twice(tmp_path: Path, monkeypatch: pyte
     assert again.execute("SELECT id FROM name WHERE folded = '4090'").fetchone() == ("RTX-4090",)
     again.close()
     assert [p.suffix for p in tmp_path.iterdir()] == [".sqlite"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [("PLANNER_CACHE_DIR", "c2", "c2"), ("XDG_CACHE_HOME", "rel", "rel/planner")],
+)
+def test_a_relative_cache_folder_is_below_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, kept: str
+) -> None:
+    monkeypatch.delenv("PLANNER_CACHE_DIR", raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, value)
+    found = open_index(rows)
+    assert found.execute("SELECT count(*) FROM entry").fetchone() == (3,)
+    found.close()
+    assert [p.suffix for p in (tmp_path / kept).iterdir()] == [".sqlite"]
 
 
 def test_a_changed_fact_changes_the_fingerprint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

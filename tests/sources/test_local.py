@@ -421,18 +421,31 @@ def test_a_hostile_header_is_one_clear_error(
     assert "model.safetensors" in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_million_tensors_are_refused_within_bounded_memory(catalog: Catalog, workshop: Any, tmp_path: Path) -> None:
-    rows = ",".join(f'"t{i}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}' for i in range(1_000_000))
-    raw = f"{{{rows}}}".encode()
-    del rows
+CROWDS: dict[str, tuple[bytes, str, int]] = {
+    "a million tensors": (
+        b'{"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}' * 1_000_000, r"the header claims \d+ bytes", 16),
+    "many tensors": (
+        b'"t":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},' * 400_000, "more than 100000 tensors", 80),
+    "many lists": (b'{"a":[' + b"[]," * 7_000_000, "more than 1048576 values", 80),
+    "as many pairs as are read": (
+        b'{"a":{' + b",".join(b'"%d":1' % i for i in range((1 << 20) - 4)) + b"}}", "needs exactly dtype", 300),
+}  # fmt: skip
+"""Header, what is said, most MiB that reading it takes."""
+
+
+@pytest.mark.parametrize("name", CROWDS)
+def test_a_crowded_header_is_refused_within_bounded_memory(
+    catalog: Catalog, workshop: Any, tmp_path: Path, name: str
+) -> None:
+    raw, message, most_mib = CROWDS[name]
     (tmp_path / "config.json").write_text(json.dumps(workshop.llama_config))
     (tmp_path / "model.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw)
     tracemalloc.start()
-    with pytest.raises(FormatError, match="more than 262144 tensors"):
+    with pytest.raises(FormatError, match=message):
         at(catalog, tmp_path)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 128 << 20
+    assert peak < most_mib << 20
 
 
 @pytest.mark.parametrize("config", ["", "[]", "{" * 5000, '{"a": ' + "[" * 100_000])
@@ -440,6 +453,35 @@ def test_a_damaged_config_is_one_clear_error(catalog: Catalog, tmp_path: Path, c
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(FormatError, match=r"config\.json is not"):
         at(catalog, tmp_path)
+
+
+@pytest.mark.parametrize("value", ["Infinity", "-Infinity", "NaN", "1e999", "64.5", "1e300"])
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "max_position_embeddings"])
+def test_a_size_that_is_no_whole_number_is_one_clear_error(
+    catalog: Catalog, workshop: Any, tmp_path: Path, key: str, value: str
+) -> None:
+    workshop.folder(tmp_path / "m", workshop.llama_config, workshop.llama_tensors())
+    text = json.dumps({**workshop.llama_config, key: "?"}).replace('"?"', value)
+    (tmp_path / "m" / "config.json").write_text(text)
+    with pytest.raises(FormatError, match=rf"config key {key} is [-\w.+]+, (?:not an integer|out of range)"):
+        at(catalog, tmp_path / "m")
+
+
+def test_tensors_that_no_layer_uses_are_named_beside_the_weights(
+    catalog: Catalog, workshop: Any, tmp_path: Path
+) -> None:
+    from planner import api
+
+    extra = {"model.probe.weight": ("BF16", (1000, 500))}
+    plain = workshop.folder(tmp_path / "plain", workshop.llama_config, workshop.llama_tensors())
+    assert workshop.folder(tmp_path / "more", workshop.llama_config, {**workshop.llama_tensors(), **extra}) > plain
+    rows = []
+    for name in ("plain", "more"):
+        memory = api.recommend(model=str(tmp_path / name), gpus="1xL4", engine="vllm", input_tokens=64,
+                               output_tokens=32, quantization="bf16").best.memory  # fmt: skip
+        rows.append(next(row for row in memory.rows if row.item == "weights"))
+    assert rows[0].bytes == rows[1].bytes and "other" not in rows[0].formula
+    assert rows[1].formula == f"{rows[0].formula}; other: 1,000,000 B on disk, not loaded"
 
 
 def test_what_is_no_model_is_refused_with_what_would_be(catalog: Catalog, tmp_path: Path) -> None:

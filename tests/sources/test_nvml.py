@@ -22,6 +22,8 @@ class Driver:
     devices: list[tuple[str, int, int]]
     slices: dict[int, list[int]] = field(default_factory=dict)
     apart: set[tuple[int, int]] = field(default_factory=set)
+    sizes: dict[int, str] = field(default_factory=dict)
+    """What the driver calls a slice of so many MiB; absent: a driver that names the device only."""
     refuses: str = ""
     closed: int = 0
 
@@ -52,7 +54,9 @@ class Driver:
     def nvmlDeviceGetHandleByIndex(self, i: int) -> Any:  # noqa: N802
         return i
 
-    def nvmlDeviceGetName(self, i: int) -> Any:  # noqa: N802
+    def nvmlDeviceGetName(self, i: Any) -> Any:  # noqa: N802
+        if isinstance(i, tuple):
+            return f"{self.devices[0][0]} MIG {self.sizes[i[1]]}" if i[1] in self.sizes else self.devices[0][0]
         return self.devices[i][0].encode() if i % 2 else self.devices[i][0]
 
     def nvmlDeviceGetMemoryInfo(self, i: Any) -> Any:  # noqa: N802
@@ -97,10 +101,12 @@ def test_one_pair_over_pcie_is_not_linked() -> None:
 
 
 def test_mig_slices_stand_for_their_device() -> None:
-    found = nvml.ask(Driver([("NVIDIA A100-SXM4-40GB", 40536, 40000)], slices={0: [20096, 9984]}))
+    card, sizes = ("NVIDIA A100-SXM4-40GB", 40536, 40000), {20096: "3g.20gb"}
+    found = nvml.ask(Driver([card, card], slices={0: [20096, 9984], 1: [9984]}, sizes=sizes))
     assert found is not None
-    assert [(d.share, d.total_bytes) for d in found.devices] == [(0.5, 20096 * MIB), (0.25, 9984 * MIB)]
-    assert found.notes == ("NVIDIA A100-SXM4-40GB 0 runs as 2 MIG slices",)
+    rows = [(d.share, d.total_bytes, d.profile, d.card) for d in found.devices]
+    assert rows == [(0.5, 20096 * MIB, "3g.20gb", 0), (0.25, 9984 * MIB, "", 0), (0.25, 9984 * MIB, "", 1)]
+    assert found.notes == tuple(f"NVIDIA A100-SXM4-40GB {i} runs as {n} MIG slices" for i, n in ((0, 2), (1, 1)))
 
 
 @pytest.mark.parametrize("call", ["nvmlInit", "nvmlDeviceGetMemoryInfo", "nvmlSystemGetDriverVersion"])

@@ -85,6 +85,25 @@ def test_a_manifest_seen_before_is_enough_offline(
     assert model == first and note is not None and note.endswith("as remembered (offline)")
 
 
+def test_two_tags_of_one_manifest_keep_their_own_names(
+    catalog: Catalog, site: Any, tag: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["tiny:latest", "tiny:1b", "mine/copy:x"]
+    site.manifests |= {"library/tiny:1b": json.dumps(tag).encode(), "mine/copy:x": json.dumps(tag).encode()}
+
+    def resolved(name: str) -> tuple[str, str | None, bool]:
+        model, note = resolve_model(catalog, f"ollama:{name}")
+        assert (model.aliases, model.checkpoints[0].ollama_tag) == ((name,), name)
+        return model.id, model.checkpoints[0].provenance.source, f"Ollama tag {name}" in (note or "")
+
+    pages = ["https://ollama.com/library/tiny:latest", "https://ollama.com/library/tiny:1b",
+             "https://ollama.com/mine/copy:x"]  # fmt: skip
+    expected = [(name, page, True) for name, page in zip(names, pages, strict=True)]
+    assert [resolved(name) for name in names] == expected
+    monkeypatch.setenv("PLANNER_OFFLINE", "1")
+    assert [resolved(name) for name in reversed(names)] == expected[::-1]
+
+
 def test_without_the_registry_the_catalog_answers(catalog: Catalog, site: Any, workshop: Any) -> None:
     model, note = resolve_model(catalog, "ollama:llama3.1:8b", offline=True)
     assert model.id == "meta-llama/Llama-3.1-8B-Instruct"

@@ -102,6 +102,13 @@ def test_price_lists_of_every_form(tmp_path: Path, text: str, provider: str | No
         (SKYPILOT, None, UsageError, "--provider"),
         ("instance_type,usd_per_hour,region\nx,1,y\n", None, UsageError, "provider"),
         ("provider,instance_type,usd_per_hour,region\na,x,cheap,y\n", None, FormatError, "'cheap' is no price"),
+        ("provider,instance_type,usd_per_hour,region\na,w,1,y\na,x,-3,y\n", None, FormatError,
+         ":3: '-3' is no price of a x; it is USD per hour, 0 or more"),
+        ("provider,instance_type,usd_per_hour,region\na,x,inf,y\n", None, FormatError, "'inf' is no price of a x"),
+        ("provider,instance_type,usd_per_hour,region\na,x,nan,y\n", None, FormatError, "'nan' is no price of a x"),
+        (json.dumps(AWS).replace("60.0000000000", "-60"), None, FormatError, "'-60' is no price of p5.48xlarge"),
+        (json.dumps({"Items": [{**AZURE_ITEM, "retailPrice": -1}]}), None, FormatError,
+         "'-1' is no price of Standard_NC24ads_A100_v4"),
         ("provider,instance_type,usd_per_hour,region\n", None, FormatError, "no on-demand prices"),
     ],
 )  # fmt: skip

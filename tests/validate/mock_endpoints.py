@@ -108,7 +108,8 @@ class Mock(BaseHTTPRequestHandler):
         if not body.get("stream"):
             said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
             choice = {"index": 0, "finish_reason": reason, **said}
-            return self._json(200, {"object": kind, "choices": [choice], "usage": usage})
+            body = {"object": kind, "choices": None if "mute" in self.faults else [choice], "usage": usage}
+            return self._json(200, {k: v for k, v in body.items() if k != "usage" or "uncounted" not in self.faults})
         chunks: list[dict[str, Any]] = []
         pieces = text.split(" ")
         for i, word in enumerate(pieces):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import planner
+from planner.render.write import read_record
 from planner.spec.plan import Plan
 from planner.validate.lint import lint, read_folder, tools
 from planner.validate.lint.documents import images, option_values, secrets
@@ -157,6 +158,16 @@ def test_a_missing_file_is_found(saved: Saved, plan_named: PlanNamed) -> None:
     del files["helm/templates/service.yaml"]
     found = by_name(lint(plan_named("vllm-h100"), files))
     assert found["as rendered"].status == "failed" and "helm/" in found["as rendered"].detail
+
+
+def test_a_deleted_file_of_the_record_is_named(saved: Saved, plan_named: PlanNamed) -> None:
+    folder, plan = saved("vllm-h100"), plan_named("vllm-h100")
+    files, recorded = read_folder(folder), read_record(folder)
+    assert by_name(lint(plan, files, recorded))["files"].status == "passed"
+    del files["k8s.yaml"]
+    check = by_name(lint(plan, files, recorded))["files"]
+    assert check.status == "failed" and "'k8s.yaml' is missing" in check.detail
+    assert by_name(lint(plan, files, ()))["files"].status == "skipped"
 
 
 def test_a_container_on_a_mac_cannot_run(saved: Saved, plan_named: PlanNamed) -> None:

@@ -69,6 +69,7 @@ def test_a_sound_endpoint_passes(protocol: str) -> None:
         ("vllm", "overlong", ["over-long context"]),
         ("vllm", "finish", ["chat stream", "completions stream"]),
         ("vllm", "done", ["chat stream", "completions stream"]),
+        ("vllm", "mute", ["chat", "seed"]),
         ("vllm", "drops", ["chat", "seed"]),
         ("tgi", "native", ["TGI /generate", "TGI stream"]),
         ("ollama", "native", ["Ollama /api/generate", "Ollama /api/chat", "Ollama stream"]),
@@ -81,12 +82,17 @@ def test_a_fault_is_found_by_its_check(protocol: str, fault: str, names: list[st
     for name in names:
         assert found[name].status == "failed", found[name]
     sound = {"max_tokens", "stop", "error shapes"} - set(names)
-    assert fault in ("drops", "usage") or any(found[name].status == "passed" for name in sound)
+    assert fault in ("drops", "mute", "usage") or any(found[name].status == "passed" for name in sound)
+
+
+def test_a_prompt_of_no_counted_tokens_was_not_cut() -> None:
+    with serving("vllm", "overlong", "uncounted") as url:
+        assert asked(url)["over-long context"].status == "failed"
 
 
 def test_another_model_or_context_than_planned_fails() -> None:
     with serving() as url:
-        assert "serves other" in asked(url, Promise(served_name="other"))["models"].detail
+        assert "no model 'other' here" in asked(url, Promise(served_name="other"))["models"].detail
         assert "planned 512" in asked(url, Promise(max_model_len=512))["models"].detail
 
 

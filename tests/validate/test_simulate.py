@@ -65,6 +65,14 @@ def test_targets_are_the_requests_own() -> None:
     assert by_name(strict)["ITL target"].status == "failed"
 
 
+def test_a_queue_that_the_plan_counts_with_fails_only_an_asked_target() -> None:
+    plan = planner.recommend("phi-3-mini", "1xT4").plan
+    check = by_name(plan)["admission"]
+    assert check.status == "missed" and "the pool holds" in check.detail
+    strict = plan.model_copy(update={"request": plan.request.model_copy(update={"ttft_ms": 60_000.0})})
+    assert by_name(strict)["admission"].status == "failed"
+
+
 def test_slots_break_where_they_are_used_up(plan_named: PlanNamed) -> None:
     plan = plan_named("vllm-h100")
     figures = by_name(plan)["load doubled"].figures

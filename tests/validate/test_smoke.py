@@ -51,6 +51,7 @@ def test_everything_passes_in_under_20_seconds(plan_named: PlanNamed, name: str)
         found["weights to the byte"].figures["allocated_bytes"] == found["weights to the byte"].figures["ledger_bytes"]
     )
     assert found["HTTP: over-long context"].detail.count("400") == 1
+    assert "the twin's cache is fp32, the plan's" in found["KV blocks to the byte"].detail
     planned = plan_named(name).best.limits.max_num_seqs
     assert found["admission"].figures["ran_at_once"] == min(planned, 16)
 

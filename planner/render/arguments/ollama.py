@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from planner.spec.plan import Configuration, Resolved
 
 DEFAULT_LOAD_TIMEOUT_S = 300
+LOAD_MARGIN = 1.5
+"""Of the estimated load, which may stand still as long; what is downloaded comes before it."""
 """Ollama's own: a budget below it would only make loading fail earlier."""
 KEEP_ALIVE = "-1"
 """Never unload: a planned server is not a desktop app that frees the GPU after five minutes."""
@@ -63,7 +65,7 @@ def environment(configuration: Configuration, resolved: Resolved) -> dict[str, s
         "OLLAMA_CONTEXT_LENGTH": str(limits.num_ctx or limits.max_model_len),
         "OLLAMA_FLASH_ATTENTION": "1" if resolved.engine.defaults.flash_attention else "0",
         "OLLAMA_KEEP_ALIVE": KEEP_ALIVE,
-        "OLLAMA_LOAD_TIMEOUT": f"{max(DEFAULT_LOAD_TIMEOUT_S, limits.startup_budget_seconds)}s",
+        "OLLAMA_LOAD_TIMEOUT": f"{max(DEFAULT_LOAD_TIMEOUT_S, round(LOAD_MARGIN * limits.load_seconds))}s",
         "OLLAMA_MAX_LOADED_MODELS": "1",
         "OLLAMA_NUM_PARALLEL": str(limits.num_parallel or limits.max_num_seqs),
     }

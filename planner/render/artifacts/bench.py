@@ -37,7 +37,7 @@ class Workload:
 def workload(plan: Plan) -> Workload:
     """The planned load; without an asked concurrency, as many clients as the deployment runs at once."""
     request, best = plan.request, plan.best
-    running = best.limits.max_num_seqs * best.parallelism.replicas * best.parallelism.data
+    running = best.limits.max_num_seqs * best.parallelism.decoders * best.parallelism.data
     concurrency = request.concurrency or running
     arrival = "poisson" if request.request_rate is not None else request.arrival
     return Workload(

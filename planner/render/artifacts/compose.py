@@ -49,8 +49,8 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             {
                 "name": service_name(launch, index),
                 "port": f"127.0.0.1:{launch.port + index}:{launch.port}",
-                "devices": [str(device) for device in devices],
-                "visible": ",".join(map(str, devices)),
+                "devices": list(devices),
+                "visible": ",".join(devices),
             }
             for index, devices in enumerate(launch.local_devices)
         ],

@@ -24,15 +24,15 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
     """The script, and for Ollama the Modelfile that it mounts."""
     launch = plan_launch(plan)
     mounts = [mount_words("volume", f"{launch.host_name}-{v.name}", v.path) for v in launch.volumes]
+    binds = [(path, path) for path in launch.binds]
+    binds += [(launch.ca_bundle, placement.CA_FILE)] if launch.ca_bundle else []
     text = fill(
         "docker/docker-run.sh.j2",
         launch=launch,
         title=headline(plan),
-        replicas=[
-            {"index": i, "devices": ",".join(map(str, devices))} for i, devices in enumerate(launch.local_devices)
-        ],
+        replicas=[{"index": i, "devices": ",".join(devices)} for i, devices in enumerate(launch.local_devices)],
         mounts=mounts,
-        ca_bundle=mount_words("bind", launch.ca_bundle, placement.CA_FILE) + ",readonly" if launch.ca_bundle else None,
+        binds=[mount_words("bind", source, target) + ",readonly" for source, target in binds],
         remote_replicas=launch.replicas - len(launch.local_devices),
     )
     files = {"docker-run.sh": text}

@@ -58,6 +58,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         ready_file=pod.READY_FILE if launch.engine == "ollama" else "",
         access_mode="ReadWriteOnce" if launch.replicas == 1 else "ReadWriteMany",
         node_selector=pod.node_selector(plan),
+        alike=pod.alike(plan),
         min_gpu_memory_mib=pod.min_gpu_memory_mib(plan),
         probe_period_s=PROBE_PERIOD_S,
         ca_config_map=placement.CA_CONFIG_MAP,

@@ -7,7 +7,6 @@ the second, which is then kserve.yaml.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from planner.render import nodes, placement, pod
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
 
 FILE, LLM_FILE = "kserve.yaml", "kserve-llm.yaml"
 MIN_TIMEOUT_S = 600
+S3_SECRET = "s3-credentials"
+LWS_NAME, LWS_GROUP_KEY = "leaderworkerset.sigs.k8s.io/name", "leaderworkerset.sigs.k8s.io/group-key"
+"""Labels of the pods that KServe starts as a LeaderWorkerSet: its name, and what the pods of one group share."""
 _PRESET_FLAGS = (
     "--revision",
     "--served-model-name",
@@ -136,8 +138,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
 
 def llm_inference_service(plan: Plan, file: str) -> str:
     """The second form, named `file` in its own instructions."""
-    launch, parallel = plan_launch(plan), plan.best.parallelism
-    launch = replace(launch, environment=dict(sorted({**nodes.environment(plan), **launch.environment}.items())))
+    launch, parallel = nodes.node_launch(plan), plan.best.parallelism
     over = nodes.nodes_per_replica(plan)
     parallelism: dict[str, int | bool] = {"tensor": parallel.tensor}
     if parallel.pipeline > 1:
@@ -156,8 +157,11 @@ def llm_inference_service(plan: Plan, file: str) -> str:
         parallelism=parallelism,
         roles=("template", "worker") if over > 1 else ("template",),
         words=" ".join(additional_words(plan)),
-        devices_per_node=launch.devices_per_replica // over,
         rdma=nodes.rdma(plan),
+        topology_key=nodes.topology_key(plan) if over > 1 else None,
+        group_key=LWS_GROUP_KEY,
+        lws_name=LWS_NAME,
+        s3_secret=S3_SECRET if _in_s3(plan) else None,
     )
 
 

@@ -34,6 +34,9 @@ def cluster_cannot(plan: Plan, *, fetches_s3: bool = False) -> str | None:
     if launch.local_model is not None:
         return "the weights are a path of this machine, which a pod cannot read; plan with a Hub repository"
     if launch.uses_gpu and launch.kubernetes_resource is None:
+        device = plan.resolved.machine.accelerator
+        if device is not None and device.part == "MIG":
+            return "the resource of a MIG slice has its size in the name (1g.10gb), and nvidia-smi -L did not tell it"
         return f"no Kubernetes device plugin is known for {launch.platform}"
     return None
 

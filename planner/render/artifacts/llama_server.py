@@ -22,8 +22,17 @@ def refuses(plan: Plan) -> str | None:
     if best.engine.name not in ("llamacpp", "ollama"):
         return f"llama-server reads GGUF files, and this plan is for {best.engine.name}; plan with engine ollama"
     if best.model.ollama_tag and not is_local(best.model):
-        return "the weights are a tag of Ollama's library, which llama-server cannot fetch; plan with a GGUF repository"
+        return f"the weights are a tag of Ollama's library, which llama-server cannot fetch; {_instead(plan)}"
     return None
+
+
+def _instead(plan: Plan) -> str:
+    """How to plan with a file that llama-server fetches: the catalog's, in the planned quantization where it has it."""
+    files = [c for c in plan.resolved.model.checkpoints if c.repo and c.quantization.startswith("gguf:")]
+    if not files:
+        return "plan with a GGUF repository"
+    chosen = next((c for c in files if c.quantization == plan.best.quantization), files[0])
+    return f"plan with --engine llamacpp, which takes {chosen.quantization} from {chosen.repo}"
 
 
 def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:

@@ -9,6 +9,7 @@ from planner.render.charts import why_no_vllm_chart
 from planner.render.launch import Launch, plan_launch
 from planner.render.registry import Target
 from planner.render.templating import fill
+from planner.units import ceil_div
 
 if TYPE_CHECKING:
     from planner.spec.plan import Plan
@@ -17,6 +18,7 @@ FILE = "llm-d.yaml"
 TARGET_PORT, NIXL_PORT = 8200, 5600
 """Where a decoder listens behind its sidecar (the chart's own default), and where NIXL introduces itself."""
 TRANSFER = '--kv-transfer-config={"kv_connector":"NixlConnector","kv_role":"kv_both"}'
+SEATS = "--max-num-seqs"
 _ACCELERATORS = {"cuda": "nvidia", "rocm": "amd"}
 
 
@@ -27,6 +29,8 @@ def refuses(plan: Plan) -> str | None:
         return "the chart evaluates templates in the served name, and this one looks like one"
     if reason is None and split(plan) and plan.best.parallelism.replicas < 2:
         return "prefill and decode apart need two replicas or more, and this plan has one: ask for --replicas 2"
+    if reason is None and split(plan) and not plan.best.parallelism.prefill:
+        return "the plan does not say how many replicas prefill (best.parallelism.prefill): make it anew"
     return reason
 
 
@@ -35,32 +39,29 @@ def split(plan: Plan) -> bool:
     return plan.best.features is not None and plan.best.features.disaggregated
 
 
-def prefillers(plan: Plan) -> int:
-    """How many of the replicas prefill: the share of a request's time until its first token, at least one of each."""
-    best, replicas = plan.best, plan.best.parallelism.replicas
-    share = 0.5
-    if best.performance is not None:
-        first = best.performance.ttft_ms.mean.value
-        pace = best.performance.itl_ms.mean.value if best.performance.itl_ms else 0.0
-        rest = pace * max(1, plan.request.output_tokens - 1)
-        share = first / (first + rest)
-    return min(replicas - 1, max(1, round(replicas * share)))
+def prefill_seats(plan: Plan) -> int:
+    """Requests that one prefiller runs at once: its share of all users, and no more than the ledger was made for."""
+    best = plan.best
+    seats, layout = best.limits.max_num_seqs, best.parallelism
+    return seats if plan.request.max_num_seqs else min(seats, ceil_div(seats * layout.decoders, layout.prefill))
 
 
 def _roles(plan: Plan, launch: Launch) -> list[dict[str, Any]]:
     """decode, and prefill where it is apart: replicas, port and words of each."""
     if not split(plan):
         return [{"name": "decode", "replicas": launch.replicas, "port": launch.port, "args": launch.args}]
-    apart = prefillers(plan)
+    layout = plan.best.parallelism
     moved = tuple(f"--port={TARGET_PORT}" if word.startswith("--port=") else word for word in launch.args)
+    seats = f"{SEATS}={prefill_seats(plan)}"
+    fewer = tuple(seats if word.startswith(f"{SEATS}=") else word for word in launch.args)
     return [
         {
             "name": "decode",
-            "replicas": launch.replicas - apart,
+            "replicas": layout.decoders,
             "port": TARGET_PORT,
             "args": (*moved, TRANSFER),
         },
-        {"name": "prefill", "replicas": apart, "port": launch.port, "args": (*launch.args, TRANSFER)},
+        {"name": "prefill", "replicas": layout.prefill, "port": launch.port, "args": (*fewer, TRANSFER)},
     ]
 
 

@@ -50,13 +50,13 @@ def _reaches_hub(plan: Plan) -> bool:
 
 def images(plan: Plan) -> list[tuple[str, str]]:
     """(reference, the same in the mirror) of every image that the default files start; equal without a mirror."""
-    from planner.render.artifacts import monitoring
+    from planner.render.artifacts import compose, monitoring
     from planner.sources.companions import companion_image
 
     choice, launch = plan.best.engine, plan_launch(plan)
     stock = choice.image or launch.image
     found = [stock]
-    if monitoring.monitored(plan):
+    if monitoring.monitored(plan) and compose.TARGET.refuses(plan) is None:
         found += [companion_image(name).reference for name in ("prometheus", "grafana")]
     return [(reference, placement.mirrored(plan, reference)) for reference in found]
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FILE = "ray.yaml"
 IMAGE = "ray-llm"
+GROUP = "engine"
+"""Name of the workers' group, which KubeRay labels them with."""
 RAY_HOME, RAY_USER = "/home/ray", 1000
 _DRAFTING = {
     "--spec-method": "speculative_config.method",
@@ -140,10 +142,12 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         watches=_watches(_RAYLET, "dashboard-agent", ready=(_PROXY, "serve")),
         resources=devices,
         pins=bool(devices),
+        domain=_domain(plan, launch.name, launch.replicas) if over > 1 else None,
     )
     instance = {"app.kubernetes.io/instance": launch.name}
     text = fill(
         "ray/ray.yaml.j2",
+        group=GROUP,
         **pod.values(
             plan,
             launch,
@@ -171,6 +175,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
             watches=_watches(_GCS, "dashboard", ready=(_GCS, "dashboard")),
             resources={},
             pins=False,
+            domain=None,
         ),
         no_selector={},
         object_store_bytes=OBJECT_STORE_BYTES,
@@ -193,6 +198,13 @@ def _watches(alive: str, port: str, *, ready: tuple[str, str]) -> tuple[pod.Watc
         pod.Watch("readiness", path, at, PROBE_PERIOD_S, 3),
         pod.Watch("liveness", alive, port, 2 * PROBE_PERIOD_S, 6),
     )
+
+
+def _domain(plan: Plan, name: str, replicas: int) -> pod.Domain | None:
+    """All workers are one group of pods: with one replica it must be in one domain, else it is only drawn together."""
+    key = nodes.topology_key(plan)
+    labels = {"app.kubernetes.io/instance": name, "ray.io/group": GROUP}
+    return pod.Domain(key, labels, required=replicas == 1) if key is not None else None
 
 
 _CACHES = {"weights": "huggingface", "compile-cache": "vllm"}

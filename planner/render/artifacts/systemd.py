@@ -8,7 +8,7 @@ from planner.render import plugins
 from planner.render.arguments import is_local
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
-from planner.render.native import Native, first_start_s, native, why_not_native
+from planner.render.native import Native, downloads, native, why_not_native
 from planner.render.registry import Target
 from planner.render.templating import fill
 
@@ -74,9 +74,9 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         environment={**server.environment, **caches},
         health_url=server.health_url,
         documentation=_DOCUMENTATION[server.engine],
-        start_s=first_start_s(plan),
+        start_s=limits.startup_budget_seconds,
         load_s=round(limits.load_seconds),
-        download=first_start_s(plan) > limits.startup_budget_seconds,
+        download=downloads(plan),
         grace_s=limits.termination_grace_seconds,
         crashes=CRASHES,
         crash_window_s=CRASH_WINDOW_S,

@@ -12,7 +12,7 @@ from planner.render import plugins
 from planner.render.artifacts.docker import headline
 from planner.render.artifacts.ollama import modelfile
 from planner.render.launch import token_need
-from planner.render.native import first_start_s, native, why_not_native
+from planner.render.native import native, why_not_native
 from planner.render.quoting import printable
 from planner.render.registry import Target
 from planner.render.templating import fill
@@ -83,7 +83,7 @@ def render(plan: Plan, slugs: tuple[str, ...]) -> dict[str, str]:
         "server": server,
         "served_name": best.model.served_name,
         "version": best.engine.version,
-        "budget_s": first_start_s(plan),
+        "budget_s": plan.best.limits.startup_budget_seconds,
         "memory_gib": ceil_div(best.limits.host_memory_bytes, GIB) + WSL_SPARE_GIB,
         "script": SCRIPT,
         "requirements": (f"vllm=={best.engine.version}", *plugins.requirements(best.engine)),

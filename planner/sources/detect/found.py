@@ -6,6 +6,7 @@ Knows how to run a command within a time and size; knows no vendor.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -16,11 +17,17 @@ Run = Callable[[Sequence[str]], str | None]
 """Runs a command; its standard output, None when it is missing or fails."""
 TIMEOUT_S: Final = 20.0
 MAX_OUTPUT_CHARS: Final = 64 << 20
+PROFILE: Final = re.compile(r"\bMIG +((?:\d+c\.)?\d+g\.\d+gb(?:[+-][\w.]+)?)", re.IGNORECASE)
+"""A slice's size as the driver writes it in names: MIG 1g.10gb, MIG 1g.10gb+me."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One accelerator, or one MIG slice of one: `share` of the whole device's memory, some of its multiprocessors."""
+    """One accelerator, or one MIG slice of one: `share` of the whole device's memory, some of its multiprocessors.
+
+    `profile` is what the driver calls the slice's size (1g.10gb), empty where it did not say; `card` is the place
+    of its device among the host's, `place` its own on the device.
+    """
 
     vendor: str
     name: str
@@ -28,6 +35,9 @@ class Device:
     free_bytes: int | None = None
     share: float = 1.0
     multiprocessors: int | None = None
+    profile: str = ""
+    card: int = 0
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

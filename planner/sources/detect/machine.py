@@ -82,16 +82,18 @@ def _accelerated(catalog: HardwareCatalog, found: Found, host: HostCpu | None) -
     from planner.sources.hardware import typed_name
     from planner.sources.machines import resolve_machine
 
-    groups: dict[tuple[str, float, int | None], list[Device]] = {}
+    groups: dict[tuple[str, float, int | None, str], list[Device]] = {}
     for device in found.devices:
-        groups.setdefault((device.name, device.share, device.multiprocessors), []).append(device)
+        groups.setdefault((device.name, device.share, device.multiprocessors, device.profile), []).append(device)
     ranked = sorted(groups.values(), key=lambda ds: (-sum(d.total_bytes or 0 for d in ds), ds[0].name))
     devices, others = ranked[0], ranked[1:]
     total = min((d.total_bytes for d in devices if d.total_bytes), default=None)
     ram = usable_ram(host)
     accelerator = find_accelerator(catalog, devices[0], total if devices[0].share == 1.0 else None, ram)
-    machine = resolve_machine(catalog, f"{len(devices)}x{typed_name(accelerator)}")
-    said = [f"detected: {len(devices)} × {devices[0].name}", *found.notes]
+    cards = len(devices) if devices[0].share == 1.0 else len({d.card for d in devices})
+    machine = resolve_machine(catalog, f"{cards}x{typed_name(accelerator)}")
+    size = f" MIG {devices[0].profile}".rstrip() if devices[0].share < 1.0 else ""
+    said = [f"detected: {len(devices)} × {devices[0].name}{size}", *found.notes]
     if found.driver:
         said.append(f"driver {found.driver}" + (f", CUDA {found.runtime}" if found.runtime else ""))
     said += [f"also here, not planned for: {len(ds)} × {ds[0].name}" for ds in others]
@@ -101,7 +103,13 @@ def _accelerated(catalog: HardwareCatalog, found: Found, host: HostCpu | None) -
         peaks = units / accelerator.multiprocessors if units and accelerator.multiprocessors else share
         memory = total or int(accelerator.usable_memory_bytes * share)
         accelerator = share_of(accelerator, share, peaks, memory, "MIG")
-        changes |= {"link": None}
+        changes |= {"link": None, "count": len(devices)}
+        changes["slices"] = tuple(f"{d.card}:{d.place}" for d in devices)
+        if machine.usd_per_hour is not None:
+            changes["usd_per_hour"] = round(machine.usd_per_hour / cards * share * len(devices), 6)
+            said.append(f"price: {share:g} of a device's for each slice; a whole one is what is rented")
+        resource = f"nvidia.com/mig-{devices[0].profile.replace('+', '.')}" if devices[0].profile else None
+        accelerator = accelerator.model_copy(update={"kubernetes_resource": resource})
         said.append(
             f"a slice is planned as {share:g} of the device's bandwidth and {peaks:.3g} of its peaks (derived from its"
             f" memory{f' and its {units} multiprocessors' if peaks != share else ''})"

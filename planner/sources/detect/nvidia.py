@@ -8,16 +8,18 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from planner.sources.detect import nvml
-from planner.sources.detect.found import Device, Found, Run, mib, number, run_command
+from planner.sources.detect.found import PROFILE, Device, Found, Run, mib, number, run_command
 
 QUERY: Final = ("nvidia-smi", "-q", "-x")
 CSV_QUERY: Final = (
     "nvidia-smi", "--query-gpu=name,memory.total,memory.free,driver_version", "--format=csv,noheader,nounits",
 )  # fmt: skip
 TOPOLOGY: Final = ("nvidia-smi", "topo", "-m")
+LIST: Final = ("nvidia-smi", "-L")
 DEVICE_TREE: Final = ("cat", "/proc/device-tree/model")
 _LINK: Final = re.compile(r"NV\d+")
 
@@ -35,7 +37,18 @@ def probe(run: Run) -> Found | None:
     if len(found.devices) > 1 and all(d.share == 1.0 for d in found.devices) and (text := run(TOPOLOGY)):
         linked = parse_topology(text, len(found.devices))
         return Found(found.devices, found.driver, found.runtime, linked, found.notes)
+    if any(d.share < 1.0 and not d.profile for d in found.devices) and (text := run(LIST)):
+        return replace(found, devices=_profiled(found.devices, text))
     return found
+
+
+def _profiled(devices: tuple[Device, ...], text: str) -> tuple[Device, ...]:
+    """`devices` with the sizes that `nvidia-smi -L` lists, slices in the same order; unchanged where counts differ."""
+    sizes = PROFILE.findall(text)
+    if len(sizes) != sum(d.share < 1.0 for d in devices):
+        return devices
+    left = iter(sizes)
+    return tuple(replace(d, profile=next(left)) if d.share < 1.0 else d for d in devices)
 
 
 def parse_xml(text: str) -> Found | None:
@@ -48,12 +61,12 @@ def parse_xml(text: str) -> Found | None:
         return None
     devices: list[Device] = []
     notes: list[str] = []
-    for gpu in root.iter("gpu"):
+    for card, gpu in enumerate(root.iter("gpu")):
         name = _text(gpu, "product_name") or "unknown"
         total = mib(_text(gpu, "fb_memory_usage/total"))
         free = mib(_text(gpu, "fb_memory_usage/free"))
         if _text(gpu, "mig_mode/current_mig") == "Enabled":
-            slices = list(_slices(gpu, name, total))
+            slices = list(_slices(gpu, name, total, card))
             devices += slices
             where = gpu.get("id", "")
             notes.append(
@@ -64,14 +77,15 @@ def parse_xml(text: str) -> Found | None:
     return Found(tuple(devices), _text(root, "driver_version"), _text(root, "cuda_version"), None, tuple(notes))
 
 
-def _slices(gpu: ET.Element, name: str, total: int | None) -> Iterator[Device]:
-    for row in gpu.iterfind("mig_devices/mig_device"):
+def _slices(gpu: ET.Element, name: str, total: int | None, card: int) -> Iterator[Device]:
+    for place, row in enumerate(gpu.iterfind("mig_devices/mig_device")):
         size = mib(_text(row, "fb_memory_usage/total"))
         if size and total:
             # a slice's memory is eighths of the device, less what the driver keeps
             share = max(1, round(8 * size / total)) / 8
             units = number(_text(row, "device_attributes/shared/multiprocessor_count"))
-            yield Device("nvidia", name, size, mib(_text(row, "fb_memory_usage/free")), share, units)
+            free = mib(_text(row, "fb_memory_usage/free"))
+            yield Device("nvidia", name, size, free, share, units, card=card, place=place)
 
 
 def _text(node: ET.Element, path: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from planner.sources.detect.found import Device, Found
+from planner.sources.detect.found import PROFILE, Device, Found
 
 
 def probe() -> Found | None:
@@ -48,7 +48,7 @@ def _found(nvml: Any) -> Found | None:
         if not _mig(nvml, handle):
             devices.append(whole)
             continue
-        slices = _slices(nvml, handle, whole)
+        slices = _slices(nvml, handle, whole, i)
         devices += slices
         notes.append(f"{name} {i} runs as {len(slices)} MIG slices" if slices else f"{name}: MIG on, no slice made")
     linked = _linked(nvml, handles) if len(handles) > 1 and all(d.share == 1.0 for d in devices) else None
@@ -69,18 +69,19 @@ def _mig(nvml: Any, handle: Any) -> bool:
         return False
 
 
-def _slices(nvml: Any, handle: Any, whole: Device) -> list[Device]:
+def _slices(nvml: Any, handle: Any, whole: Device, card: int) -> list[Device]:
     found = []
-    for i in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+    for place in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
         try:
-            slice_ = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, i)
+            slice_ = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, place)
             memory = nvml.nvmlDeviceGetMemoryInfo(slice_)
         except nvml.NVMLError:  # no slice at this place
             continue
         # a slice's memory is eighths of the device, less what the driver keeps
         share = max(1, round(8 * memory.total / (whole.total_bytes or memory.total))) / 8
         units = _multiprocessors(nvml, slice_)
-        found.append(Device("nvidia", whole.name, int(memory.total), int(memory.free), share, units))
+        free, profile = int(memory.free), _profile(nvml, slice_)
+        found.append(Device("nvidia", whole.name, int(memory.total), free, share, units, profile, card, place))
     return found
 
 
@@ -90,6 +91,15 @@ def _multiprocessors(nvml: Any, slice_: Any) -> int | None:
         return int(nvml.nvmlDeviceGetAttributes_v2(slice_).multiprocessorCount)
     except (nvml.NVMLError, AttributeError):
         return None
+
+
+def _profile(nvml: Any, slice_: Any) -> str:
+    """The size in a slice's name ("NVIDIA A100-SXM4-40GB MIG 1g.5gb" → 1g.5gb), empty where it has none."""
+    try:
+        match = PROFILE.search(_text(nvml.nvmlDeviceGetName(slice_)))
+    except nvml.NVMLError:
+        return ""
+    return match[1] if match else ""
 
 
 def _linked(nvml: Any, handles: list[Any]) -> bool | None:

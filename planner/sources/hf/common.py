@@ -6,12 +6,28 @@ a FormatError that names it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
 
 from planner.errors import FormatError
 from planner.spec.model import Attention, Block, DenseFfn, Ffn, LayerGroup, Mixer, MoeFfn, RotaryTable
+
+MAX_LAYERS = 10_000
+"""Most layers that a config may name; the deepest model known has a few hundred. Readers build lists this long."""
+MAX_EXPERTS = 100_000
+"""Most experts of one layer."""
+_LAYERS = re.compile(r"(?:^|_)(?:n_layers?|layers|depth|block_count|nextn_predict_layers)$")
+_EXPERTS = re.compile(r"(?:^|_)(?:experts|expert_count)$")
+
+
+def check_count(name: str, value: float) -> None:
+    """Raises FormatError, naming key, limit and value, when `name` counts layers or experts and is beyond sense."""
+    leaf = name.rsplit(".", 1)[-1]
+    for pattern, limit, what in ((_LAYERS, MAX_LAYERS, "layers"), (_EXPERTS, MAX_EXPERTS, "experts")):
+        if value > limit and pattern.search(leaf):
+            raise FormatError(f"key {name} is {value:,.0f}; at most {limit:,} {what} are read")
 
 
 class MissingKeyError(FormatError):
@@ -38,10 +54,11 @@ class Config:
         name, value = self._get(names)
         if value is None:
             return None
-        if isinstance(value, bool) or not isinstance(value, int | float) or int(value) != value:
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:  # inf % 1 is no number
             raise FormatError(f"config key {self.path}{name} is {value!r}, not an integer")
         if value < 0 or value > 1 << 48:
             raise FormatError(f"config key {self.path}{name} is {value!r}, out of range")
+        check_count(f"{self.path}{name}", value)
         return int(value)
 
     def integer(self, *names: str, default: int | None = None) -> int:

@@ -233,7 +233,9 @@ def lfm2(c: Config) -> Decoder:
         width = int(2 * width / 3)
         multiple = c.positive("block_multiple_of", default=256)
         scale = c.data.get("block_ffn_dim_multiplier", 1.0)
-        width = multiple * -(-int(float(scale) * width) // multiple)  # type: ignore[arg-type]
+        if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale < 1 << 16:
+            raise FormatError(f"config key {c.path}block_ffn_dim_multiplier is {scale!r}, not a factor above 0")
+        width = multiple * -(-int(scale * width) // multiple)
     return _convolutions(c, [DenseFfn(intermediate=width)] * c.positive("num_hidden_layers"))
 
 

@@ -7,7 +7,7 @@ it. Tools are in `tools`, what files say in `contents`, how they are read in `do
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,8 +25,13 @@ MAX_FILE_BYTES = 16 << 20
 MAX_FILES = 2000
 
 
-def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...]:
-    """All checks of `files` (path → text, as `read_folder` gives them), or of the plan's own rendering."""
+def lint(
+    plan: Plan, files: Mapping[str, str] | None = None, recorded: Collection[str] | None = None
+) -> tuple[Check, ...]:
+    """All checks of `files` (path → text, as `read_folder` gives them), or of the plan's own rendering.
+
+    `recorded` are the paths that were written to the folder; those that it lacks now are named.
+    """
     fresh = render(plan) if files is None else _again(plan, files)
     given = fresh if files is None else files
     first = _rendered(fresh) if files is None else _as_rendered(files, fresh)
@@ -37,7 +42,8 @@ def lint(plan: Plan, files: Mapping[str, str] | None = None) -> tuple[Check, ...
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         chart, compose = _chart(given, folder, floating), _compose(given, folder, floating)
-        checks = [first, *chart[0], compose, tools.shell(given, folder)]
+        complete = [] if recorded is None else [_complete(given, recorded)]
+        checks = [first, *complete, *chart[0], compose, tools.shell(given, folder)]
     manifests = {"helm template": chart[1]} if chart[1] else {}
     plain = {p: t for p, t in given.items() if p.endswith(".yaml") and "/" not in p and p not in contents.PROSE}
     return (
@@ -81,6 +87,14 @@ def _again(plan: Plan, files: Mapping[str, str]) -> dict[str, str]:
 
 def _rendered(fresh: Mapping[str, str]) -> Check:
     return passed("rendering", f"{len(fresh)} files rendered in memory", files=len(fresh))
+
+
+def _complete(files: Mapping[str, str], recorded: Collection[str]) -> Check:
+    """Every file that was written is still there: a target of one file leaves no other trace when it is deleted."""
+    if not recorded:
+        return skipped("files", f"no {RECORD} here says which files were written")
+    problems = [f"{path!a} is missing: it was written with the plan" for path in sorted(recorded) if path not in files]
+    return from_problems("files", problems, f"all {len(recorded)} files that were written are here")
 
 
 def _as_rendered(files: Mapping[str, str], fresh: Mapping[str, str]) -> Check:

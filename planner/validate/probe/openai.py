@@ -82,7 +82,8 @@ def models(client: Client, promise: Promise) -> tuple[Check, str | None]:
     chosen = next((e for e in entries if wanted in (e["id"], e["id"].removesuffix(":latest"))), entries[0])
     problems = []
     if wanted is not None and wanted not in (chosen["id"], chosen["id"].removesuffix(":latest")):
-        problems.append(f"the plan serves {wanted}, the endpoint has {', '.join(ids[:5])}")
+        told = f"no model {wanted!a} here: the endpoint has {', '.join(ids[:5])}"
+        problems.append(f"{told}; {chosen['id']!a} is asked for")
     length = chosen.get("max_model_len")
     if promise.max_model_len is not None and isinstance(length, int) and length != promise.max_model_len:
         problems.append(f"max_model_len is {length:,}, planned {promise.max_model_len:,}")
@@ -269,8 +270,10 @@ def _seed(t: Target) -> Check:
         refused = next(a for a in answers if a.status != 200)
         return skipped("seed", f"refused with {refused.status}: {refused.text[:120]}")
     first, second = (text_of(_choice(a)) for a in answers)
-    good = f"twice {_shown(first or '')}"
-    return judged("seed", first == second, good, f"{_shown(first or '')} and {_shown(second or '')}")
+    if not first or not second:
+        return failed("seed", f"an answer without text: {answers[0 if not first else 1].text[:120]}")
+    good = f"twice {_shown(first)}"
+    return judged("seed", first == second, good, f"{_shown(first)} and {_shown(second)}")
 
 
 def _schema(t: Target) -> Check:
@@ -332,8 +335,9 @@ def _overlong(t: Target) -> Check:
         return skipped(name, f"the context of {limit:,} tokens is too long to try")
     messages = [{"role": "user", "content": "one " * (limit + 16)}]
     answer = t.client.post("/v1/chat/completions", t.body(messages=messages, max_tokens=1))
-    if answer.status == 200 and t.promise.engine in ("ollama", None) and _prompt_tokens(answer) <= limit:
-        return skipped(name, f"the endpoint cut the prompt to {_prompt_tokens(answer):,} tokens instead of refusing it")
+    kept = _prompt_tokens(answer)
+    if answer.status == 200 and t.promise.engine in ("ollama", None) and 0 < kept <= limit:
+        return skipped(name, f"the endpoint cut the prompt to {kept:,} tokens instead of refusing it")
     message = error_message(answer)
     good = (
         f"{limit + 16:,} words for {limit:,} tokens: {answer.status}, {shorten(message or '', 100, placeholder=' …')}"

@@ -39,7 +39,7 @@ def promise_of(plan: Plan) -> Promise:
         engine=best.engine.name,
         served_name=best.model.served_name,
         max_model_len=best.limits.max_model_len,
-        concurrency=request.concurrency or best.limits.max_num_seqs * best.parallelism.data * best.parallelism.replicas,
+        concurrency=request.concurrency or best.limits.max_num_seqs * best.parallelism.data * best.parallelism.decoders,
         input_tokens=request.input_tokens,
         output_tokens=request.output_tokens,
         ttft_ms=performance.ttft_ms.p50 if performance else None,

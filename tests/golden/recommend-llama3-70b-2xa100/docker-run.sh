@@ -12,7 +12,7 @@ PORT="${PORT:-8000}"
 planned_image=docker.io/vllm/vllm-openai:v0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
-START_BUDGET_S="${START_BUDGET_S:-1290}"
+START_BUDGET_S="${START_BUDGET_S:-2190}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }

@@ -12,7 +12,7 @@ planned_image=docker.io/ollama/ollama:0.33.0
 IMAGE="${IMAGE:-$planned_image}"
 SERVED=meta-llama-3-8b-instruct
 HEALTH=/api/version
-START_BUDGET_S="${START_BUDGET_S:-120}"
+START_BUDGET_S="${START_BUDGET_S:-840}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }

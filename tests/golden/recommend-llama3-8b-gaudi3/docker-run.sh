@@ -11,7 +11,7 @@ PORT="${PORT:-8080}"
 planned_image=ghcr.io/huggingface/text-generation-inference:3.3.7-gaudi
 IMAGE="${IMAGE:-$planned_image}"
 HEALTH=/health
-START_BUDGET_S="${START_BUDGET_S:-690}"
+START_BUDGET_S="${START_BUDGET_S:-780}"
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }

@@ -14,7 +14,7 @@ IMAGE="${IMAGE:-$planned_image}"
 CACHE="${CACHE:-$HOME/.cache/nim}"
 DEVICES="${DEVICES:-0}"
 HEALTH=/v1/health/ready
-START_BUDGET_S=300
+START_BUDGET_S=420
 
 for tool in docker curl; do
   command -v "$tool" >/dev/null || { echo "$tool is not installed" >&2; exit 1; }

@@ -5,7 +5,7 @@
 $ErrorActionPreference = 'Stop'
 Set-Location -LiteralPath $PSScriptRoot
 $Health = 'http://127.0.0.1:11434/api/version'
-$StartBudgetSeconds = 5200
+$StartBudgetSeconds = 905
 
 function Wait-UntilReady($Process) {
   $Deadline = (Get-Date).AddSeconds($StartBudgetSeconds)
@@ -20,7 +20,7 @@ $env:OLLAMA_CONTEXT_LENGTH = '8192'
 $env:OLLAMA_FLASH_ATTENTION = '1'
 $env:OLLAMA_HOST = '127.0.0.1:11434'
 $env:OLLAMA_KEEP_ALIVE = '-1'
-$env:OLLAMA_LOAD_TIMEOUT = '905s'
+$env:OLLAMA_LOAD_TIMEOUT = '300s'
 $env:OLLAMA_MAX_LOADED_MODELS = '1'
 $env:OLLAMA_MAX_QUEUE = '128'
 $env:OLLAMA_NUM_PARALLEL = '4'

@@ -9,7 +9,7 @@
 $ErrorActionPreference = 'Stop'
 Set-Location -LiteralPath $PSScriptRoot
 $Health = 'http://127.0.0.1:8000/health'
-$StartBudgetSeconds = 5200
+$StartBudgetSeconds = 905
 
 function Wait-UntilReady($Process) {
   $Deadline = (Get-Date).AddSeconds($StartBudgetSeconds)
