@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from planner.advise.brief import Brief, divides
+from planner.advise.brief import Brief
+from planner.advise.split import divides
 from planner.advise.support import kernel_for, resolve_quantization
 from planner.errors import UnknownNameError
 from planner.estimate.deployment import Extras

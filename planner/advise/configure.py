@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.advise.brief import Brief, attention_heads
+from planner.advise.brief import Brief
 from planner.advise.candidates import SIXTEEN_BITS, Candidate
+from planner.advise.split import attention_heads
 from planner.estimate.cost import cost
 from planner.estimate.serving import serve
 from planner.estimate.tensors import active_parameters, parameter_count

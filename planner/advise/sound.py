@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from planner.advise.brief import divides, undivided, valid_tensors
+from planner.advise.split import divides, undivided, valid_tensors
 from planner.errors import UsageError
 from planner.spec.engine import LAYER_SPLIT_ENGINES
 

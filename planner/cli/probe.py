@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from planner.cli import endpoint_options as endpoint
 from planner.cli import options as opt
 from planner.cli.emit import emit
 from planner.errors import UsageError
@@ -43,14 +44,9 @@ def probe(
     requests: Annotated[
         int | None, typer.Option("--requests", metavar="N", min=1, help="Default: 3 per client.")
     ] = None,
-    load_seconds: Annotated[
-        float, typer.Option("--load-seconds", metavar="S", min=1, help="Start no request after this.")
-    ] = 120.0,
-    timeout: Annotated[float, typer.Option("--timeout", metavar="S", min=1, help="Seconds without a byte.")] = 120.0,
-    key_variable: Annotated[
-        str | None,
-        typer.Option("--api-key-env", metavar="VARIABLE", help="Environment variable that holds the endpoint's key."),
-    ] = None,
+    load_seconds: endpoint.LoadSeconds = 120.0,
+    timeout: endpoint.Timeout = 120.0,
+    key_variable: endpoint.KeyVariable = None,
     output: opt.OutputOption = opt.Output.table,
 ) -> None:
     """Ask an endpoint everything a client relies on, then load it as planned; actual figures beside the plan's."""

@@ -87,14 +87,16 @@ def read_request(path: Path) -> dict[str, Any]:
     import yaml
 
     from planner.api import reading_failure
+    from planner.formats.strict_yaml import KeyProblemError, strict_loader
     from planner.sources.given import read_given
 
     try:
         text = read_given(path, _MAX_FILE_BYTES)
         if "&" in text and "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text)):
             raise UsageError(f"{path.name}: YAML aliases are not accepted in a request")
-        _refuse_repeated_keys(yaml.compose(text), path)
-        data = yaml.safe_load(text)
+        data = yaml.load(text, Loader=strict_loader(yaml.SafeLoader))  # safe: built upon the safe loader
+    except KeyProblemError as error:
+        raise UsageError(f"{path.name}, {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"request file {str(path)!a} cannot be read: {reading_failure(error)}") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -106,22 +108,6 @@ def read_request(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         raise UsageError(f"{path.name}: a request is a mapping, e.g. `model: llama3-70b`")
     return data
-
-
-def _refuse_repeated_keys(node: Any, path: Path) -> None:
-    """Raises UsageError for a mapping that says the same twice, of which YAML would keep the last in silence."""
-    import yaml
-
-    if isinstance(node, yaml.MappingNode):
-        seen = set()
-        for key, value in node.value:
-            if key.value in seen and isinstance(key, yaml.ScalarNode):
-                raise UsageError(f"{path.name}, line {key.start_mark.line + 1}: {key.value!a} stands there twice")
-            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
-            _refuse_repeated_keys(value, path)
-    elif isinstance(node, yaml.SequenceNode):
-        for value in node.value:
-            _refuse_repeated_keys(value, path)
 
 
 def _budget(text: str) -> float:

@@ -34,9 +34,12 @@ def band(calibration: Calibration, metric: str, engine: str, d: Deployment, fit:
 def _nearest(calibration: Calibration, metrics: tuple[str, ...], lines: tuple[str, ...], d: Deployment) -> Band | None:
     """The band of the most specific scope; among relatives the engine's own comes first, then its own kind's."""
     table = {(b.scope, b.engine, b.metric, b.format_kind, b.moe): b for b in calibration.bands if b.metric in metrics}
-    kinds = ((d.quantization.kind, d.model.is_moe), (None, None))
-    wanted = product(scopes(d.machine), lines, metrics, kinds)
-    return next((b for *place, kind in wanted if (b := table.get((*place, *kind))) is not None), None)  # type: ignore[arg-type]
+    own = (d.quantization.kind, d.model.is_moe)
+    for place in product(scopes(d.machine), lines, metrics):
+        found = table.get((*place, *own)) or table.get((*place, None, None))
+        if found is not None:
+            return found
+    return None
 
 
 def figure(value: float, unit: str, limits: tuple[float, float, int], basis: FigureBasis) -> Figure:

@@ -13,6 +13,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from planner.errors import FormatError
+from planner.formats.strict_yaml import KeyProblemError, strict_loader
 from planner.spec.base import Spec
 
 if TYPE_CHECKING:
@@ -140,11 +141,14 @@ def _parse(text: str) -> Any:
     loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _refuse_bombs(yaml, yaml.parse(text, Loader=loader_class))
-        loader = _loader(loader_class)(text)
+        loader = strict_loader(loader_class)(text)
         try:
             return loader.get_single_data()
         finally:
             loader.dispose()
+    except KeyProblemError as error:
+        what = "has a key that is no word" if error.key is None else f"gives {error.key!r} twice"
+        raise FormatError(f"the plan {what} at line {error.line}") from None
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
         raise FormatError(f"the plan is not valid YAML: {line}{error.problem}") from None
@@ -168,27 +172,3 @@ def _refuse_bombs(yaml: Any, events: Any) -> None:
                 raise FormatError(f"the plan is nested deeper than {MAX_DEPTH} at line {line}")
         elif isinstance(event, yaml.SequenceEndEvent | yaml.MappingEndEvent):
             depth -= 1
-
-
-def _loader(base: type[Any]) -> type[Any]:
-    """A safe loader that reads no dates and refuses a key that is given twice."""
-    import yaml
-
-    class Loader(base):  # type: ignore[misc]  # which base depends on libyaml being there
-        yaml_implicit_resolvers = {  # noqa: RUF012 - PyYAML's own class attribute
-            first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":merge"))]
-            for first, resolvers in base.yaml_implicit_resolvers.items()
-        }
-
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen: set[str] = set()
-            for key, _ in node.value:
-                if not isinstance(key, yaml.ScalarNode):
-                    raise FormatError(f"the plan has a key that is no word at line {key.start_mark.line + 1}")
-                if key.value in seen:
-                    raise FormatError(f"the plan gives {key.value!r} twice at line {key.start_mark.line + 1}")
-                seen.add(key.value)
-            mapping: dict[Any, Any] = super().construct_mapping(node, deep=deep)
-            return mapping
-
-    return Loader

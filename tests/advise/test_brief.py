@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 import planner
-from planner.advise.brief import make_brief, undivided
+from planner.advise.brief import make_brief
 from planner.advise.command import command
+from planner.advise.split import undivided
 from planner.api import make_request
 from planner.errors import UsageError
 from planner.sources.catalog import Catalog

@@ -31,7 +31,8 @@ def test_the_machine_found_meets_the_targets_in_full(model: str) -> None:
 def test_a_cheaper_machine_that_misses_the_targets_is_not_taken() -> None:
     cheaper = planner.recommend("llama3-70b", ttft_ms=2000).plan.best
     chosen = planner.recommend("llama3-70b", ttft_ms=200).plan.best
-    assert chosen.meets_slo and chosen.performance.ttft_ms_at(99) <= 200 < cheaper.performance.ttft_ms_at(99)  # type: ignore[union-attr]
+    assert cheaper.performance is not None and chosen.performance is not None
+    assert chosen.meets_slo and chosen.performance.ttft_ms_at(99) <= 200 < cheaper.performance.ttft_ms_at(99)
     assert cheaper.cost.usd_per_million_output_tokens.value < chosen.cost.usd_per_million_output_tokens.value  # type: ignore[union-attr]
 
 
