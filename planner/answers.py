@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from planner.records import dataclass
 
 if TYPE_CHECKING:
+    from planner.advise.fit import FitRow
     from planner.spec.plan import Configuration, Cost, Figure, MemoryLedger, Percentiles, Plan, Rejection
 
 
@@ -123,6 +124,17 @@ class Estimate:
         from planner.report.html import estimate_html
 
         return estimate_html(self)
+
+
+class Fits(tuple["FitRow", ...]):
+    """Models that run on a machine, best first: a tuple of rows that a notebook shows as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from planner.report.html import fit_html
+
+        return fit_html(self)
 
 
 @dataclass(frozen=True, slots=True)

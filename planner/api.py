@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from planner.answers import Comparison, Estimate, Recommendation
+from planner.answers import Comparison, Estimate, Fits, Recommendation
 from planner.errors import FormatError, UsageError, nearest
 
 if TYPE_CHECKING:
-    from planner.advise.fit import FitRow
     from planner.sources.catalog import Catalog
     from planner.spec.local import LocalCorrection
     from planner.spec.model import Checkpoint
@@ -184,7 +183,7 @@ def estimate(
     return Estimate(configuration, (*brief.assumptions, *notes, *calibrated_here(machine, configuration)))
 
 
-def fit(gpus: str, *, ram: str | None = None, **options: Any) -> tuple[FitRow, ...]:
+def fit(gpus: str, *, ram: str | None = None, **options: Any) -> Fits:
     """Every catalogued model that runs on `gpus` under the given load, best first."""
     from planner.advise.fit import fit as advise
     from planner.sources.catalog import load
@@ -193,7 +192,7 @@ def fit(gpus: str, *, ram: str | None = None, **options: Any) -> tuple[FitRow, .
 
     request = make_request(model="any", gpus=gpus, ram=ram, **options)
     catalog = load()
-    return advise(catalog, corrected(resolve_machine(catalog, gpus, ram), request.local_calibration), request)
+    return Fits(advise(catalog, corrected(resolve_machine(catalog, gpus, ram), request.local_calibration), request))
 
 
 def checkpoints(model: str) -> tuple[tuple[Checkpoint, ...], str]:

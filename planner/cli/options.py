@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from planner.cli.values import folder
+
 
 def go_offline(wanted: bool) -> bool:
     """`--offline`: nothing in this process touches the network from here on."""
@@ -389,5 +391,7 @@ TopologyKey = Annotated[
 PlanArgument = Annotated[Path, typer.Argument(metavar="PLAN", help="A plan.yaml, or the folder that holds one.")]
 SaveDir = Annotated[
     Path | None,
-    typer.Option("--save-dir", "--output-dir", metavar="DIR", help="Write the plan's files there, all or none."),
+    typer.Option(
+        "--save-dir", "--output-dir", metavar="DIR", parser=folder, help="Write the plan's files there, all or none."
+    ),
 ]

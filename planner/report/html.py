@@ -6,12 +6,13 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from planner.report.numbers import short, speed
-from planner.report.table import TEXT_COLUMNS, layout, slots, telling
+from planner.report.table import FIT_COLUMNS, TEXT_COLUMNS, fit_body, layout, slots, telling
 from planner.units import GIB, gib
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
+    from planner.advise.fit import FitRow
     from planner.answers import Comparison, Estimate
     from planner.spec.plan import Configuration, MemoryLedger, Plan
 
@@ -68,6 +69,12 @@ def comparison_html(result: Comparison) -> str:
         "</div>",
     ]
     return "\n".join(parts)
+
+
+def fit_html(found: Iterable[FitRow]) -> str:
+    """Models that run on a machine, best first."""
+    table = _table(FIT_COLUMNS, fit_body(found), numbers=set(FIT_COLUMNS) - {"model", "engine", "quantization"})
+    return "\n".join([_STYLE, '<div class="planner">', table, "</div>"])
 
 
 def estimate_html(result: Estimate) -> str:

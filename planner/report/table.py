@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from planner.errors import UsageError
-from planner.report.numbers import short
+from planner.report.numbers import count, short
 from planner.units import GIB
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from planner.advise.fit import FitRow
     from planner.spec.plan import Configuration, Plan
 
 COLUMNS = (
@@ -108,3 +109,28 @@ def dataframe(plan: Plan) -> Any:
             }
         )
     return pd.DataFrame.from_records(records)
+
+
+FIT_COLUMNS = (
+    "model", "parameters", "engine", "quantization", "TP", "context", "TTFT mean ms", "ITL mean ms", "output tok/s",
+    "targets",
+)  # fmt: skip
+
+
+def fit_body(found: Iterable[FitRow]) -> list[tuple[str, ...]]:
+    """Cells under FIT_COLUMNS of models that run on a machine."""
+    return [
+        (
+            row.model + (f" (+{len(row.alike)} alike)" if row.alike else ""),
+            count(row.parameters),
+            row.engine,
+            row.quantization,
+            str(row.tensor_parallel),
+            f"{row.context_tokens:,}",
+            short(row.ttft_ms),
+            short(row.itl_ms) if row.itl_ms is not None else "–",
+            short(row.output_tokens_per_s),
+            "met" if row.meets_slo else "missed",
+        )
+        for row in found
+    ]

@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from planner.report.layout import Column, print_columns, print_list, print_text
-from planner.report.numbers import count, short, speed
-from planner.report.table import TEXT_COLUMNS, layout, slots, telling
+from planner.report.numbers import short, speed
+from planner.report.table import TEXT_COLUMNS, fit_body, layout, slots, telling
 from planner.units import gib
 
 if TYPE_CHECKING:
@@ -101,28 +101,13 @@ def _number(value: float | None) -> str:
 
 def print_fit(console: Console, found: Sequence[FitRow], top: int) -> None:
     """Models that run, best first. Latencies are means of a quick look."""
-    body = [
-        (
-            row.model + (f" (+{len(row.alike)} alike)" if row.alike else ""),
-            count(row.parameters),
-            row.engine,
-            row.quantization,
-            str(row.tensor_parallel),
-            f"{row.context_tokens:,}",
-            short(row.ttft_ms),
-            short(row.itl_ms) if row.itl_ms is not None else "–",
-            short(row.output_tokens_per_s),
-            "met" if row.meets_slo else "missed",
-        )
-        for row in found[:top]
-    ]
     columns = (
         Column("model", loose=True), Column("parameters", right=True, spare=3), Column("engine"),
         Column("quantization"), Column("TP", right=True, spare=1), Column("context", right=True, spare=2),
         Column("TTFT mean ms", right=True), Column("ITL mean ms", right=True), Column("output tok/s", right=True),
         Column("targets", right=True),
     )  # fmt: skip
-    print_columns(console, columns, body, complete="-o json has all")
+    print_columns(console, columns, fit_body(found[:top]), complete="-o json has all")
     if not found:
         told = "no catalogued model runs on this machine under this load"
         print_text(

@@ -136,3 +136,12 @@ def test_a_request_file_means_what_it_says(
     assert _run(["recommend", "-f", str(path)], monkeypatch) == 2
     err = capsys.readouterr().err
     assert told in err and err.count("\n") == 1
+
+
+def test_an_empty_folder_is_not_the_current_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run(["recommend", "--model", "llama3-8b", "--gpus", "1xA100", "--save-dir", ""], monkeypatch) == 2
+    assert "--save-dir: needs a folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

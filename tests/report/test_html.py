@@ -41,3 +41,11 @@ def test_hostile_text_in_a_plan_stays_text() -> None:
 def test_an_estimate_shows_itself() -> None:
     est = planner.estimate(model="llama3-8b", gpus="1xH100", engine="vllm", max_model_len=8192)
     assert "Memory of one" in estimate_html(est)
+
+
+def test_what_fits_and_what_is_compared_show_themselves() -> None:
+    fits = planner.fit("1xRTX-4090")._repr_html_()
+    assert fits.count("<tr>") > 50 and "output tok/s" in fits
+    compared = planner.compare("llama3-8b", "1xA100", concurrency=128)._repr_html_()
+    for piece in ("vllm", "tgi", "ollama", "published", "cannot all hold at once"):
+        assert piece in compared
