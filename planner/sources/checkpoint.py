@@ -19,7 +19,6 @@ from planner.spec.base import Provenance
 from planner.spec.model import Block, Checkpoint, ModelSpec
 
 MAX_CONFIG_BYTES: Final = 4 << 20
-MAX_CONFIG_DEPTH: Final = 64
 MAX_RANK: Final = 512
 SIDE_CONFIGS: Final = {
     "hf_quant_config.json": "modelopt", "quantize_config.json": "gptq", "quant_config.json": "awq",

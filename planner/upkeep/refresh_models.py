@@ -29,7 +29,6 @@ _ALWAYS = (
     "dtype",
 )  # fmt: skip
 """Kept for the reader even where a default would do."""
-_UNPUBLISHED = "no published total found"
 
 
 @dataclass(frozen=True, slots=True)
