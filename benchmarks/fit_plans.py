@@ -24,9 +24,9 @@ SERVING = (
     "flop_fraction", "half_width", "fp8_flop", "fp4_flop", "dequant_flop", "fp4_dequant_flop", "moe_flop",
     "fp8_moe_flop", "tile_tokens", "fp8_tile", "dequant_sharpness", "dequant_layer_s", "quant_passes", "norm_s",
     "inner_norm_s", "sync_step_s", "sync_seq_s", "expert_tile_tokens", "expert_half_width", "attention_flop_fraction",
-    "layer_s", "moe_layer_s", "fp4_moe_layer_s", "launch_layer_s", "quant_layer_s", "expert_evenness", "expert_skew",
-    "step_s", "seq_s", "request_s", "prompt_token_s", "activation_passes", "slice_passes", "link_fraction",
-    "link_latencies", "stage_latencies",
+    "layer_s", "moe_layer_s", "fp4_moe_layer_s", "launch_layer_s", "piece_layer_s", "quant_layer_s", "expert_evenness",
+    "expert_skew", "step_s", "seq_s", "request_s", "prompt_token_s", "activation_passes", "slice_passes",
+    "link_fraction", "link_latencies", "stage_latencies",
 )  # fmt: skip
 STATIC = tuple(
     k
@@ -35,6 +35,7 @@ STATIC = tuple(
     not in (
         "request_s", "prompt_token_s", "fp4_mem", "fp4_flop", "int4_unpack", "dequant_flop", "fp4_dequant_flop",
         "dequant_sharpness", "dequant_layer_s", "sync_step_s", "sync_seq_s", "fp8_tile", "narrow_kv_read",
+        "piece_layer_s",
     )
 )  # fmt: skip
 LOCAL = (

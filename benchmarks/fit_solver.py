@@ -122,6 +122,11 @@ def solve(
         w = data.weight / np.sqrt(1 + (r / DELTA) ** 2) / noise
         curve = (slopes * w[:, None]).T @ slopes + np.diag(1 / width**2)
         gradient = slopes.T @ (w * r) + (t - start) / width**2
+        # What stands at its ceiling and would go beyond it stays there, or no step of the others would descend.
+        stuck = (t >= roof - 1e-9) & (gradient < 0)
+        curve[stuck, :] = curve[:, stuck] = 0.0
+        curve[stuck, stuck] = 1.0
+        gradient[stuck] = 0.0
         for _ in range(6):
             move = np.clip(-np.linalg.solve(curve + damping * np.diag(np.diag(curve)), gradient), -0.7, 0.7)
             move = np.minimum(t + move, roof) - t

@@ -1,7 +1,7 @@
 """Measure a real vLLM: start-up memory, decode step by batch and context, prefill time, a closed loop.
 
-`python benchmarks/measure_vllm.py --out results` needs one CUDA GPU and vLLM 0.26; weights are random, so
-nothing but each model's `config.json` is fetched (or read from `--configs DIR/<org>--<name>.json`). Every
+`python benchmarks/measure_vllm.py --out results` needs one CUDA GPU (`tp2-` cases two) and vLLM 0.26; weights are
+random, so nothing but each model's `config.json` is fetched (or read from `--configs DIR/<org>--<name>.json`). Every
 case runs in its own forked process with a time limit and appends its points to
 `results/vllm_steps.csv` and `results/vllm_memory.csv` as they are measured, so a run that is cut off keeps
 what it has.
@@ -11,8 +11,9 @@ the time between two outputs of the engine is averaged over the steps in which a
 this is (t_total - t_prefill)/(osl - 1) without the requests that start late. *Prefill*: wall seconds from
 submitting prompts to their first token, nothing cached. *Closed loop*: each client sends its next request
 when the last has ended; its first is left out. `clients` of a case ask an asynchronous engine of their own,
-its `loops` the engine of the other points, which saves a start. It does not measure HTTP, a tokenizer or more
-than one GPU.
+its `loops` the engine of the other points, which saves a start. *Slices*: a case with `slices` runs one device's
+part of a model alone; the `tp2-` case beside it says what the reductions add. It does not measure HTTP, a
+tokenizer or more than one node.
 Random weights do not route like trained ones, so `spread` cases send every token to uniformly drawn experts
 (vLLM's routing simulation) or even the router out. *Load*: a case with `audit` keeps a few layers, and lists
 in `results/vllm_load.csv` every block that the allocator holds once the weights are in. Long for one file, so
@@ -85,7 +86,8 @@ class Recorder:
                         f"own measurement, vLLM {self.version}, dummy weights, benchmarks/measure_vllm.py",
                         datetime.now(UTC).date().isoformat(),
                         *("vllm", self.version, self.accelerator, self.case.model.split("/")[-1]),
-                        *(self.case.quantization, self.case.kv_dtype, 1, batch, input_len, output_len),
+                        *(self.case.quantization, self.case.kv_dtype, self.case.devices, batch),
+                        *(input_len, output_len),
                         *(metric, f"{value:.6g}" if abs(value) < 1e5 else f"{value:.0f}", unit, self.settings),
                     ]
                 )
@@ -110,6 +112,10 @@ def config_dir(case: Case, configs: Path | None) -> str:
         config["num_hidden_layers"] = case.layers
         if "layer_types" in config:
             config["layer_types"] = config["layer_types"][: case.layers]
+    if case.slices > 1:
+        config.setdefault("head_dim", config["hidden_size"] // config["num_attention_heads"])
+        for key in ("num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size"):
+            config[key] //= case.slices
     folder = Path(tempfile.mkdtemp(prefix="config-"))
     (folder / "config.json").write_text(json.dumps(config))
     return str(folder)
@@ -372,6 +378,7 @@ def run_case(name: str, case: Case, out: Path, configs: Path | None, accelerator
             f"layers {config.model_config.hf_text_config.num_hidden_layers}",
             *backends,
             *(f"{key}={value}" for key, value in case.env.items()),
+            *([f"one of {case.slices} slices alone"] if case.slices > 1 else []),
             *(["spread weights"] if "SpreadWorker" in case.engine.get("worker_cls", "") else []),
         ]
     )

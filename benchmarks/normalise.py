@@ -1,8 +1,9 @@
 """Turn collections of published measurements into catalog/measurements/*.csv.
 
 `python benchmarks/normalise.py FOLDER` reads the collections in FOLDER with the names of
-catalog/measurements/names.yaml. Every row of a collection whose model and device are named becomes a
-row of ours or stands, counted, in left_out.csv with a reason.
+catalog/measurements/names.yaml and what servers.yaml beside it knows of their servers. Every row of a
+collection whose model and device are named becomes a row of ours or stands, counted, in left_out.csv with
+a reason.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ def merged(entries: Iterable[LeftOut]) -> list[LeftOut]:
 def main(truth: Path, own: Path | None) -> None:
     """Write every table."""
     names = read_yaml(MEASUREMENTS / "names.yaml")
+    servers = read_yaml(MEASUREMENTS / "servers.yaml")["servers"]
     found: dict[str, list[Any]] = {
         "memory_vllm.csv": [*memory.h200_logs(truth, names), *memory.vllm_logs(truth, names)],
         "memory_llamacpp.csv": list(memory.llamacpp_logs(truth, names)),
@@ -65,7 +67,7 @@ def main(truth: Path, own: Path | None) -> None:
     }
     ours = speed.Names(names)
     found |= {
-        "vllm_closed_loop.csv": list(speed.vllm_closed_loop(truth, ours)),
+        "vllm_closed_loop.csv": list(speed.vllm_closed_loop(truth, ours, servers)),
         "vllm_h200.csv": list(speed.h200(truth, ours)),
         "nim_closed_loop.csv": list(speed.nim(truth, ours)),
         "tensorrt_llm_static.csv": list(speed.trtllm(truth, ours)),
@@ -77,6 +79,7 @@ def main(truth: Path, own: Path | None) -> None:
         devices = names["devices"]
         found["vllm_h200_steps.csv"] = list(normalise_own.speed(own / "h200_vllm_steps.csv", devices))
         found["vllm_h100_steps.csv"] = list(normalise_own.speed(own / "h100_vllm_steps.csv", devices))
+        found["vllm_h100x2_steps.csv"] = list(normalise_own.speed(own / "h100x2_vllm_steps.csv", devices))
         found["memory_vllm.csv"] += normalise_own.memory(own / "h200_vllm_memory_more.csv", devices)
         found["memory_vllm.csv"] += normalise_own.memory(own / "h100_vllm_memory.csv", devices)
     missing = [LeftOut(**{"model": "", **entry}) for entry in names["left_out_by_hand"]]

@@ -1,4 +1,4 @@
-"""Our own measurements of vLLM on an H200 and an H100 (benchmarks/measure_vllm.py), in the schemas of the catalog.
+"""Our own measurements of vLLM on an H200 and on one and two H100 (benchmarks/measure_vllm.py), in our schemas.
 
 Reads the two tables that the measuring script leaves; says which of its rows are no rows of ours, and why.
 """
@@ -12,6 +12,7 @@ from typing import Any
 
 from normalise_memory import read
 
+from planner.sources.catalog import load
 from planner.spec.measurement import LeftOut, MemoryRow, SpeedRow
 
 MODELS = {
@@ -46,6 +47,8 @@ FLAT, HIDDEN = 1.25, 3.0
 DRAINING_CLIENTS = 128
 """Clients from which on the last of three rounds, in which nobody sends again, is felt in the mean over tokens: a
 replay of the very protocol takes 13 to 20 % less than the steady state there."""
+ALONE = "slices alone"
+"""Of runs of one device's slice without the others."""
 SPREAD = "spread weights"
 """Routers evened out and packed integers random: what a run says of itself in its settings."""
 TEXT_ONLY = {"gemma-3-12b-it"}
@@ -57,7 +60,7 @@ COMPILED_BELOW = 2.0
 
 def speed(path: Path, devices: dict[str, str | None]) -> Iterator[SpeedRow | LeftOut]:
     """Steps, prefills, bursts and closed loops; `devices` maps what the driver calls a card to our name."""
-    rows = read(path)
+    rows, catalog = read(path), load()
     contexts = {_run(r): float(r["value"]) for r in rows if r["metric"] == "decode_context_mean"}
     prefills = {(_setup(r), r["batch"], r["input_len"]): float(r["value"]) for r in rows if r["metric"] == "prefill"}
     for r in rows:
@@ -73,6 +76,7 @@ def speed(path: Path, devices: dict[str, str | None]) -> Iterator[SpeedRow | Lef
             "quantization": r["quantization"], "kv_cache_dtype": r["kv_dtype"], "accelerator": device,
             "tensor": int(r["tp"]), "source": r["source"], "url": "", "date": r["date"], "concurrency": batch,
             "step_tokens": _setting(r, "max_num_batched_tokens"), "value": value,
+            "layers": _kept(r, catalog.model(MODELS[r["model"]]).n_layers),
         }  # fmt: skip
         if r["metric"] == "decode_step":
             context = round(contexts.get(_run(r), isl + osl / 2))
@@ -132,6 +136,8 @@ def _why_not(r: dict[str, str], prefills: dict[tuple[str, str, str], float]) -> 
         return "repeats another figure of the same run", "repeats"
     if r["metric"] == "closed_loop_tpot_mean" and int(r["batch"]) >= DRAINING_CLIENTS:
         return "three requests a client: the last round drains without prompts; the median is kept", "unusable"
+    if ALONE in r["settings"]:
+        return "one slice of a tensor group alone; what it takes less than the group are the all-reduces", "unusable"
     if "cudagraph_mode NONE" in r["settings"]:
         return "eager mode, which no plan asks for", "unusable"
     spread = SPREAD in r["settings"]
@@ -174,6 +180,12 @@ def _slower_than_one_prompt(r: dict[str, str], prefills: dict[tuple[str, str, st
         return False
     tokens, seconds = max(single)
     return float(r["value"]) / (int(r["batch"]) * int(r["input_len"])) > COMPILED_BELOW * seconds / tokens
+
+
+def _kept(r: dict[str, str], whole: int) -> int:
+    """Decoder layers of a model that was cut short, 0 for all."""
+    layers = int(_setting(r, "layers"))
+    return layers if layers < whole else 0
 
 
 def _setup(r: dict[str, str]) -> str:

@@ -1,7 +1,8 @@
 """Speed rows from the collections' own columns: closed loops, static batches, vendor tables.
 
 Traps that are handled here: nanoseconds (NIM), total tokens/s (Argonne), throughput of a static batch
-(Gaudi), lengths drawn from 0.8 to 1.0 of the nominal ones (db-dump). Names are `names.yaml`'s.
+(Gaudi), lengths drawn from 0.8 to 1.0 of the nominal ones and expert parallelism that is called data parallelism
+(closed loops of vLLM; `servers.yaml` says which). Names are `names.yaml`'s.
 """
 
 from __future__ import annotations
@@ -18,8 +19,6 @@ from planner.spec.measurement import LeftOut, SpeedRow
 Found = Iterator[SpeedRow | LeftOut]
 WHOLE_BATCH = 1 << 20
 """Step budget of engines that prefill a whole batch at once."""
-DB_DUMP_SHARE = 0.9
-"""Mean of lengths drawn uniformly from 0.8 to 1.0 of the nominal ones."""
 
 
 class Names:
@@ -53,12 +52,12 @@ def figure(value: float) -> float:
     return float(f"{value:.5g}")
 
 
-def vllm_closed_loop(truth: Path, names: Names) -> Found:
-    """vllm_closed_loop.csv: TTFT and TPOT of servers under closed-loop clients."""
+def vllm_closed_loop(truth: Path, names: Names, servers: list[dict[str, Any]]) -> Found:
+    """vllm_closed_loop.csv: TTFT and TPOT of servers under closed-loop clients, started as `servers` tell."""
     file = "vllm_closed_loop.csv"
     seen: set[tuple[str, ...]] = set()
     for r in read(truth / file):
-        identity = tuple(v for k, v in r.items() if k not in ("id", "measured", "image"))
+        identity = tuple(v for k, v in r.items() if k not in ("id", "source", "measured", "image"))
         for metric, column in (("ttft_ms_mean", "silicon_ttft_ms"), ("itl_ms_mean", "silicon_tpot_ms")):
             named = names.of(file, r, metric, r["model_path"], r["system"])
             if isinstance(named, LeftOut):
@@ -67,26 +66,36 @@ def vllm_closed_loop(truth: Path, names: Names) -> Found:
             if identity in seen:
                 yield left(file, r, metric, "the same run again", "repeats", r["model_path"], r["system"])
                 continue
-            share = DB_DUMP_SHARE if r["source"] == "db-dump" else 1.0
+            quantization = {"mxfp4": "mxfp4", "nvfp4": "nvfp4", "bf16": "bf16"}.get(r["precision"]) or (
+                "fp8-block" if "MiniMax" in r["model_path"] else "fp8"
+            )
+            told = _server(servers, r, named, quantization)
+            share, isl = told.get("length_share", 1.0), int(r["isl"])
+            budget = told["step_prompts"] * isl if "step_prompts" in told else told.get("step_tokens", 8192)
             yield SpeedRow(
-                engine="vllm", engine_version=r["backend_version"], model=named[0],
-                quantization={"mxfp4": "mxfp4", "nvfp4": "nvfp4", "bf16": "bf16"}.get(r["precision"]) or (
-                    "fp8-block" if "MiniMax" in r["model_path"] else "fp8"),
-                kv_cache_dtype=_kv(r), accelerator=named[1], tensor=int(r["tp_size"]), pipeline=int(r["pp_size"] or 1),
-                data=int(r["attention_dp_size"] or 1), load="closed_loop", concurrency=int(r["concurrency"]),
-                input_tokens=round(share * int(r["isl"])), output_tokens=round(share * int(r["osl"])), step_tokens=8192,
-                metric=metric, value=figure(float(r[column])),
+                engine="vllm", engine_version=told.get("engine_version", r["backend_version"]), model=named[0],
+                quantization=quantization, kv_cache_dtype=told.get("kv_cache_dtype", "bf16"), accelerator=named[1],
+                tensor=told.get("tensor", int(r["tp_size"])), pipeline=int(r["pp_size"] or 1),
+                data=1 if told.get("experts_only") else int(r["attention_dp_size"] or 1),
+                load="closed_loop", concurrency=int(r["concurrency"]),
+                input_tokens=round(share * isl), output_tokens=round(share * int(r["osl"])), step_tokens=budget,
+                metric=metric, value=figure(float(r[column])), settings=told.get("settings", ""),
                 source=f"ai-dynamo/aiconfigurator silicon data ({r['source']})",
                 url="https://github.com/ai-dynamo/aiconfigurator", date=r["measured"] or "2026-01-01",
             )  # fmt: skip
         seen.add(identity)
 
 
-def _kv(r: dict[str, str]) -> str:
-    """Inferred from where closed loops saturate and how fast they are: 8-bit with FP8 and NVFP4 weights and on B200."""
-    if r["precision"] == "bf16" or (r["precision"] == "mxfp4" and r["system"] == "h200_sxm"):
-        return "bf16"
-    return "fp8"
+def _server(
+    servers: list[dict[str, Any]], r: dict[str, str], named: tuple[str, str], quantization: str
+) -> dict[str, Any]:
+    """The first entry of servers.yaml that fits a row; empty where none does."""
+    is_so = {"model": named[0], "accelerator": named[1], "quantization": quantization}
+    for entry in servers:
+        same = all(entry.get(k, v) == v for k, v in is_so.items())
+        if same and r["measured"] in entry["dates"] and r["id"].endswith(tuple(entry.get("ids", [""]))):
+            return entry
+    return {}
 
 
 def h200(truth: Path, names: Names) -> Found:

@@ -19,8 +19,10 @@ _AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "version": "gemm", 
 class Case:
     """One engine start. `engine` holds arguments of vLLM's own; `edit` replaces keys of the model config.
 
-    `layers` keeps the first few only; `audit` stops after loading. `clients` is a closed loop of an asynchronous
-    engine of its own, `loops` are closed loops (clients, tokens in, tokens out) after the other points.
+    `layers` keeps the first few only; `audit` stops after loading. `slices` keeps what one device of so many has of a
+    dense model under tensor parallelism (heads, columns, vocabulary): its step lacks only what devices exchange.
+    `clients` is a closed loop of an asynchronous engine of its own, `loops` are closed loops (clients, tokens in,
+    tokens out) after the other points.
     """
 
     model: str
@@ -38,7 +40,13 @@ class Case:
     limit_s: float = 150
     instead_of: str = ""
     layers: int = 0
+    slices: int = 1
     audit: bool = False
+
+    @property
+    def devices(self) -> int:
+        """Devices among which the model is sliced, whether the others are there or not."""
+        return max(self.slices, int(self.engine.get("tensor_parallel_size", 1)))
 
 
 _8B, _70B = "meta-llama/Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-70B-Instruct"
@@ -135,6 +143,31 @@ CASES |= {
                              **_FEW | {"max_model_len": 8192, "prompts": ((1, 1024), (1, 2048), (1, 8000), (8, 1024))}),
     "other-llama-3.2-3b": Case("meta-llama/Llama-3.2-3B", engine=_SERVED, **_FEW),
     "other-qwen2.5-32b-fp8": Case("Qwen/Qwen2.5-32B", "fp8", edit=_FILE_FP8, engine=_SERVED, **_FEW),
+}  # fmt: skip
+_BRIEF: dict[str, Any] = {
+    "batches": (1, 8, 16, 17, 32, 64, 128), "contexts": (1024,), "prompts": ((1, 1024), (8, 1024)), "limit_s": 120,
+    "max_model_len": 8192,
+}  # fmt: skip
+_GRAPHS: dict[str, Any] = {"compilation_config": {"cudagraph_capture_sizes": [1, 8, 16, 24, 32, 64, 128]}}
+_STATIC_FP8 = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "static"}}
+_KV8: dict[str, Any] = {"kv_cache_dtype": "fp8"}
+for _name, _model in (("1.5b", "Qwen/Qwen2.5-1.5B-Instruct"), ("8b", _8B)):
+    # A decode step as one graph, and as pieces with attention outside, as releases before 0.11 ran it.
+    CASES[f"whole-{_name}"] = Case(_model, engine=_SERVED, **_BRIEF)
+    CASES[f"pieces-{_name}"] = Case(
+        _model, engine=_SERVED | {"compilation_config": {"cudagraph_mode": "PIECEWISE"}}, **_BRIEF
+    )
+for _n in (2, 4, 8):
+    # What one of several devices does alone. The `tp2-` cases below add the all-reduces that it lacks, on two GPUs.
+    CASES[f"slice-70b-fp8-{_n}"] = Case(
+        _70B, "fp8", "fp8", engine=_SERVED | _GRAPHS | _KV8, edit=_STATIC_FP8, slices=_n, layers=20, **_BRIEF
+    )
+    CASES[f"slice-70b-{_n}"] = Case(_70B, engine=_SERVED | _GRAPHS, slices=_n, layers=20, **_BRIEF)
+_TWO: dict[str, Any] = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+CASES |= {
+    "tp2-70b-fp8": Case(_70B, "fp8", "fp8", engine=_SERVED | _GRAPHS | _KV8 | _TWO, edit=_STATIC_FP8, layers=20,
+                        **_BRIEF),
+    "tp2-70b": Case(_70B, engine=_SERVED | _GRAPHS | _TWO, layers=20, **_BRIEF),
 }  # fmt: skip
 for _name, _case in {
     "8b": Case(_8B), "8b-fp8": Case(_8B, "fp8", engine={"quantization": "fp8"}),

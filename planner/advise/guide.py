@@ -247,7 +247,7 @@ def _maintained_choice(
 
 
 def _lifecycle(engine: str, releases: Mapping[str, EngineRelease], instead: str | None) -> str:
-    """The caution for an engine that no longer gets features or fixes."""
+    """The caution for an engine, or an old release of one, that no longer gets features or fixes."""
     lifecycle = releases[engine].lifecycle
     since = f" since {lifecycle.since}" if lifecycle.since else ""
     makers = f" Its makers point to {', '.join(lifecycle.alternatives)}." if lifecycle.alternatives else ""
@@ -256,7 +256,11 @@ def _lifecycle(engine: str, releases: Mapping[str, EngineRelease], instead: str 
     else:
         here = f"--policy maintained would choose {instead} {releases[instead].version} here"
     state = "in maintenance" if lifecycle.status == "maintenance" else lifecycle.status
-    return f"{engine} is {state}{since}: {lifecycle.statement.rstrip('.')}.{makers} {here}"
+    why = lifecycle.statement.rstrip(".")
+    if engine in lifecycle.alternatives:
+        newest = "--engine-version left out takes the newest that runs here"
+        return f"{engine} {releases[engine].version} is {state}{since}: {why}. {newest}"
+    return f"{engine} is {state}{since}: {why}.{makers} {here}"
 
 
 # -- steps ----------------------------------------------------------------------------------------

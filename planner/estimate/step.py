@@ -11,6 +11,7 @@ from typing import Final
 from planner.estimate import ops
 from planner.estimate.deployment import Deployment
 from planner.estimate.efficiency import Fit, efficiency
+from planner.estimate.links import SLOW_LINK_BYTES_PER_S, fused_bytes, link_of, one_stage_bytes
 from planner.estimate.ops import Quantity
 from planner.estimate.shapes import Shapes, shapes
 from planner.records import dataclass
@@ -19,7 +20,6 @@ from planner.spec.engine import LAYER_SPLIT_ENGINES
 from planner.spec.hardware import Accelerator, Machine
 from planner.spec.quantization import QuantizationFormat
 
-"""Engines whose several devices hold different layers and work one after the other."""
 HOST_BYTES_PER_S: Final = 50e9
 """Memory bandwidth assumed for a host whose CPU is not known: two channels of DDR5-4800, less losses."""
 HOST_FLOPS_PER_S: Final = 1e12
@@ -30,9 +30,6 @@ weights there, for each micro-batch anew. Source: llama.cpp ggml/src/ggml-cuda/g
 (GGML_OP_OFFLOAD_MIN_BATCH, pull request 18535); attention stays with its cache."""
 MICRO_BATCH_TOKENS: Final = 512
 """llama.cpp's n_ubatch, and Ollama's num_batch."""
-SLOW_LINK_BYTES_PER_S: Final = 10e9
-SLOW_LINK_S: Final = 2e-5
-"""Link between devices of which neither link nor PCIe is known: PCIe 3.0 x16 in practice."""
 HIDDEN_BYTES: Final = 2.0
 """Bytes of one activation: every engine here keeps hidden states in 16 bits."""
 
@@ -47,15 +44,6 @@ class Peaks:
     int8: float | None = None
     fp4: float | None = None
     single: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What devices of one group reduce over, or hand a hidden state on through."""
-
-    bytes_per_s: float
-    latency_s: float
-    reduces: bool = False
 
 
 def peaks(machine: Machine) -> Peaks:
@@ -122,26 +110,15 @@ def _limited(bytes_per_s: float, most_per_s: float, c: dict[str, float]) -> floa
     return 1.0 / ops.knee(1.0 / most_per_s, 1.0 / bytes_per_s, c["sharpness"])
 
 
-def link_of(machine: Machine, devices: int) -> Link:
-    """The narrowest link that joins `devices` devices of `machine`."""
-    if devices > machine.devices_per_node and machine.network is not None:
-        return Link(machine.network.bandwidth_bytes_per_s, machine.network.latency_s)
-    link = machine.link
-    if link is not None and (link.max_devices is None or devices <= link.max_devices):
-        return Link(link.bandwidth_bytes_per_s, link.latency_s, link.reduces)
-    if machine.pcie is not None:
-        return Link(machine.pcie.bandwidth_bytes_per_s, machine.pcie.latency_s)
-    return Link(SLOW_LINK_BYTES_PER_S, SLOW_LINK_S)
-
-
 class StepModel:
     """Step times of one engine (one data-parallel rank of one replica) of `deployment`."""
 
     __slots__ = (
-        "_c", "_copy_rate", "_data", "_dequantized", "_experts_rate", "_experts_stream", "_head_rate", "_head_stream",
-        "_host", "_kv_bytes", "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device", "_peaks", "_pp",
-        "_prompt_rate", "_rank_link", "_rate", "_shapes", "_stage_link", "_state_rate", "_stream", "_sync",
-        "_tile_cost", "_tp", "_wide", "_wide_stream", "fit", "pipelined",
+        "_c", "_copy_rate", "_data", "_dequantized", "_experts_rate", "_experts_stream", "_fused_bytes", "_head_rate",
+        "_head_stream", "_host", "_kv_bytes", "_kv_rate", "_link", "_moe_layer_s", "_narrowed", "_on_device",
+        "_one_stage_bytes", "_peaks", "_pieces", "_pp", "_prompt_rate", "_rank_link", "_rate", "_shapes",
+        "_stage_link", "_state_rate", "_stream", "_sync", "_tile_cost", "_tp", "_wide", "_wide_stream", "fit",
+        "pipelined",
     )  # fmt: skip
 
     def __init__(
@@ -182,6 +159,8 @@ class StepModel:
         tiled = self._narrowed and kind == "fp8" and d.quantization.block is None
         self._tile_cost = self._stream / _limited(self._stream, p.wide * c["fp8_tile"], c) - 1.0 if tiled else 0.0
         self._sync = d.engine.defaults.async_scheduling is False
+        self._fused_bytes = fused_bytes(d.engine.defaults, here, self._tp)
+        self._pieces = d.engine.defaults.decode_graphs == "piecewise"
         gguf = kind == "gguf"
         self._head_rate = self._rate if gguf else self._wide
         self._head_stream = self._stream if gguf else self._wide_stream
@@ -195,6 +174,7 @@ class StepModel:
             self._kv_rate = _limited(self._state_rate * c["narrow_kv"], p.wide * c["narrow_kv_read"], c)
         self._prompt_rate = p.wide * c["attention_flop_fraction"]
         self._link, self._rank_link = link_of(here, self._tp), link_of(here, self._tp * self._data)
+        self._one_stage_bytes = one_stage_bytes(d.engine.defaults, here, self._tp)
         self._stage_link = link_of(here, layout.devices_per_replica)
         self._host: StepModel | None = None
         self._on_device = 1.0
@@ -317,7 +297,13 @@ class StepModel:
         if self._sync:
             total = total + c["sync_step_s"] + c["sync_seq_s"] * sequences
         total = total + c["layer_s"] * s.n_layers + self._moe_layer_s * s.moe_layers
-        total = total + c["mixer_layer_s"] * s.mixer_layers + c["norm_s"] * s.norms + c["inner_norm_s"] * s.inner_norms
+        total = total + c["mixer_layer_s"] * s.mixer_layers + c["inner_norm_s"] * s.inner_norms
+        total = total + c["norm_s"] * s.norms
+        if self._fused_bytes:
+            apart = ops.beyond(tokens * s.hidden * HIDDEN_BYTES, self._fused_bytes)
+            total = total - c["norm_s"] * min(s.norms, s.reductions) * (1.0 - apart)
+        if self._pieces:
+            total = total + c["piece_layer_s"] * s.n_layers
         slices = c["slice_passes"]
         if self._narrowed:
             total = total + c["quant_layer_s"] * s.n_layers
@@ -361,7 +347,7 @@ class StepModel:
         total: Quantity = 0.0 * payload
         if self._tp > 1:
             stage = self._link.latency_s * c["stage_latencies"]
-            one = ops.allreduce_s(payload, self._tp, rate, latency, stage, self._link.reduces)
+            one = ops.allreduce_s(payload, self._tp, rate, latency, stage, self._link.reduces, self._one_stage_bytes)
             total = total + s.reductions * one
         if self._data > 1 and s.moe_layers:
             # Ranks exchange all tokens before the experts and their sums afterwards.

@@ -79,6 +79,21 @@ class ContextTier(Spec):
     context_tokens: int
 
 
+class OneStage(Spec):
+    """Groups of at most `devices` reduce payloads of fewer than `bytes` in one stage, others in two.
+
+    With `fused_bytes` it is of the kernels that `fused_all_reduce` means, which go before the others: for groups of
+    exactly `devices` on exactly `compute_capability`, whose payloads are of up to so many bytes, and up to `bytes`
+    in one stage.
+    """
+
+    platform: Platform
+    devices: int
+    bytes: int
+    compute_capability: float | None = None
+    fused_bytes: int = 0
+
+
 class Defaults(Spec):
     """What the release does when a flag is left out; None where it has no such setting."""
 
@@ -104,6 +119,12 @@ class Defaults(Spec):
     flash_attention: bool = True
     async_scheduling: bool | None = None
     """False where a step is planned only after the last one's tokens are known; None where there is no such choice."""
+    decode_graphs: Literal["full", "piecewise"] = "full"
+    """Whether a decode step is one CUDA graph, or one per piece between attention layers that run outside."""
+    one_stage: tuple[OneStage, ...] = ()
+    """When an all-reduce over fast links takes one stage; empty: where that is the shorter way."""
+    fused_all_reduce: bool = False
+    """Whether all-reduces are fused with the norms behind them, by kernels with limits of their own."""
     cudagraph_max_size: int | None = None
     cudagraph_max_size_sm100: int | None = None
     """The same on compute capability 10.x."""

@@ -10,7 +10,10 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Literal
 
+from pydantic import ValidationError, field_validator
+
 from planner.spec.base import Spec
+from planner.spec.engine import Defaults
 
 Load = Literal["closed_loop", "static", "bench"]
 """`closed_loop`: clients that send again on the last token; `static`: one batch, prompts then
@@ -60,6 +63,22 @@ class SpeedRow(Measured):
     """Closed loops: every answer had `output_tokens` exactly."""
     warm: bool = False
     """Closed loops: what all clients sent together at the start is left out of the figure."""
+    layers: int = 0
+    """Decoder layers that were kept of the model; 0: all."""
+    settings: str = ""
+    """What the server was started with that its release does not default to: `field=value` of `Defaults`."""
+
+    @field_validator("settings")
+    @classmethod
+    def _are_defaults(cls, settings: str) -> str:
+        for text in settings.split():
+            name, _, value = text.partition("=")
+            try:
+                Defaults.model_validate({name: value})
+            except ValidationError as error:
+                why = error.errors()[0]["msg"]
+                raise ValueError(f"{text!r} is no field=value of an engine's defaults: {why}") from None
+        return settings
 
     @property
     def lengths(self) -> str:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from planner.sources.catalog import Catalog
     from planner.spec.engine import EngineRelease
     from planner.spec.measurement import Measured, SpeedRow
+    from planner.spec.model import ModelSpec
 
 MOST_SEQUENCES = 4096
 LISTED_SEQUENCES = 1024
@@ -48,15 +49,15 @@ class Book:
         engine = FAMILIES.get(row.engine, row.engine)
         key = (
             engine, row.engine_version, row.model, row.accelerator, row.quantization, row.kv_cache_dtype, row.tensor,
-            row.pipeline, row.data, row.step_tokens,
+            row.pipeline, row.data, row.step_tokens, row.layers, row.settings,
         )  # fmt: skip
         held = self._held.get(key)
         if held is None:
             c = self.catalog
             held = self._held[key] = Deployment(
-                model=c.model(row.model), quantization=c.format(row.quantization),
+                model=cut(c.model(row.model), row.layers), quantization=c.format(row.quantization),
                 kv_format=c.kv_format(row.kv_cache_dtype), machine=self.machine(row),
-                engine=self.release(row),
+                engine=started(self.release(row), row.settings),
                 parallelism=Parallelism(tensor=row.tensor, pipeline=row.pipeline, data=row.data),
                 limits=Limits(
                     max_model_len=1 << 17, max_num_seqs=MOST_SEQUENCES, max_num_batched_tokens=row.step_tokens,
@@ -99,6 +100,23 @@ class Book:
             found = fits(replace(d, limits=limits))
             held = self._pools[key] = max(found.kv_cache_tokens, context)
         return held
+
+
+def cut(model: ModelSpec, layers: int) -> ModelSpec:
+    """`model` with its first `layers` decoder layers only; whole where that is 0."""
+    if not layers:
+        return model
+    kept = (g.model_copy(update={"layers": tuple(i for i in g.layers if i < layers)}) for g in model.layers)
+    return model.model_copy(update={"layers": tuple(g for g in kept if g.layers)})
+
+
+def started(release: EngineRelease, settings: str) -> EngineRelease:
+    """`release` with a row's `settings` for its defaults."""
+    if not settings:
+        return release
+    told = dict(s.split("=", 1) for s in settings.split())
+    defaults = type(release.defaults).model_validate({**release.defaults.model_dump(), **told})
+    return release.model_copy(update={"defaults": defaults})
 
 
 @dataclass(slots=True)

@@ -322,6 +322,16 @@ def test_an_unmaintained_choice_carries_the_fact_and_the_alternative(situation: 
     assert here in told
 
 
+def test_an_old_release_is_named_and_not_its_engine() -> None:
+    old = next(r for r in load().releases("vllm") if r.version == "0.10.2")
+    verdict = apply_guide(load().guide(), a_situation("a100", 2), {**RELEASES, "vllm": old}, ALL)
+    assert verdict.engine == "vllm"
+    told = next(c for c in verdict.cautions if "archived" in c)
+    assert told.startswith("vllm 0.10.2 is archived")
+    assert "--engine-version" in told
+    assert "point to" not in told
+
+
 def test_a_maintained_choice_carries_no_lifecycle_caution() -> None:
     assert not any("maintenance" in caution for caution in decide(a_situation("a100", 2)).cautions)
 

@@ -80,6 +80,17 @@ def test_an_all_reduce_takes_the_shorter_of_its_two_ways() -> None:
     assert ops.allreduce_s(large, 8, rate, latency, stage) == pytest.approx(4 * latency + stage + 1.75 * large / rate)
 
 
+def test_kernels_that_go_by_size_reduce_in_two_stages_from_a_payload_on() -> None:
+    latency, stage, rate, limit = 4e-6, 2e-5, 1e11, 262144.0
+
+    def seconds(payload: float) -> float:
+        return ops.allreduce_s(payload, 8, rate, latency, stage, one_stage_bytes=limit)
+
+    assert seconds(limit - 1) == pytest.approx(4 * latency + 7 * (limit - 1) / rate)
+    assert seconds(limit) == pytest.approx(4 * latency + stage + 1.75 * limit / rate)
+    assert seconds(limit) > ops.allreduce_s(limit, 8, rate, latency, stage) > seconds(limit - 1)
+
+
 @pytest.mark.parametrize(("devices", "crossing"), [(2, 1.0), (4, 1.25), (8, 1.125)])
 def test_a_switch_that_reduces_spares_links(devices: int, crossing: float) -> None:
     times = [ops.allreduce_s(p, devices, 1e11, 1e-6, 1e-6, True) for p in (1e9, 2e9)]
@@ -93,6 +104,7 @@ def test_a_switch_that_reduces_spares_links(devices: int, crossing: float) -> No
         lambda t: ops.grouped_gemm_s(t, 128, 8, 1e7, 1e7, 1e14, 1e12, 8.0, 3.0, 2.0),
         lambda t: ops.attended_tokens(t, 100.0 + 0.0 * t, 64.0),
         lambda t: ops.allreduce_s(t, 4, 1e11, 1e-5, 1e-5),
+        lambda t: ops.allreduce_s(t, 8, 1e11, 1e-5, 1e-5, one_stage_bytes=200.0),
         lambda t: ops.exchange_s(t, 4, 1e11, 1e-5),
         lambda t: ops.experts_touched(t, 128, 8, 2.0),
         lambda t: ops.beyond(t, 16.0),

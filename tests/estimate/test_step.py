@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 
 from planner.estimate.deployment import Deployment
+from planner.estimate.links import one_stage_bytes
 from planner.estimate.shapes import shapes
 from planner.estimate.step import MICRO_BATCH_TOKENS, OFFLOAD_TOKENS, StepModel, host_of, peaks
 from planner.estimate.tensors import active_parameters
 from planner.sources.catalog import Catalog
 from planner.spec.calibration import Calibration
+from planner.spec.hardware import Machine
 
 LLAMA_8B, LLAMA_70B = "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-70B"
 DENSE, MOE = "Qwen/Qwen3-32B", "Qwen/Qwen3-30B-A3B"
@@ -151,6 +153,55 @@ def test_releases_that_plan_a_step_after_the_last_leave_the_device_waiting(catal
     ]
     assert 1e-4 < waits[0] < 2e-3
     assert waits[1] > waits[0] + 127 * 1e-5
+
+
+def test_attention_between_the_pieces_of_a_graph_costs_each_layer_a_wait(catalog: Catalog, deployed: Any) -> None:
+    """vLLM 0.10 ran it so by default; 0.11 captures whole decode steps."""
+    d = deployed(LLAMA_70B, "h200-sxm", tp=8)
+    by_version = {r.version[:4]: r for r in catalog.releases("vllm")}
+    pieces, whole = (steps(replace(d, engine=by_version[v]), catalog) for v in ("0.10", "0.11"))
+    for batch in (1.0, 32.0):
+        wait = pieces.decode_s(batch, 500.0) - whole.decode_s(batch, 500.0)
+        assert wait == pytest.approx(80 * pieces.fit.values["piece_layer_s"])
+
+
+def test_an_all_reduce_takes_two_stages_where_the_kernels_of_its_release_say_so(catalog: Catalog) -> None:
+    def limits(device: str, version: str) -> list[float | None]:
+        a = catalog.accelerator(device)
+        release = next(r for r in catalog.releases("vllm") if r.version.startswith(version))
+        machine = Machine(
+            label=device, accelerator=a, count=8, devices_per_node=8,
+            link=catalog.interconnect(a.link) if a.link else None,
+            pcie=catalog.interconnect(a.pcie) if a.pcie else None,
+        )  # fmt: skip
+        return [one_stage_bytes(release.defaults, machine, n) for n in (2, 4, 8)]
+
+    kib = 1024.0
+    assert limits("h100-sxm", "0.10") == [None, 512 * kib, 256 * kib]
+    assert limits("a100-sxm4-80gb", "0.26") == [None, 512 * kib, 256 * kib]
+    assert limits("h100-sxm", "0.26") == [None, 2048 * kib + 1, 512 * kib + 1]  # the limit itself takes one stage
+    assert limits("b200-sxm", "0.33") == [None, 4096 * kib + 1, 1024 * kib + 1]
+    assert limits("h200-nvl", "0.26") == [None, 2048 * kib + 1, None]  # bridges join four
+    assert limits("l40s", "0.26") == [None, None, None]
+    assert limits("gaudi3", "0.26") == [None, None, None]
+
+
+def test_norms_that_are_part_of_an_all_reduce_cost_no_launch_of_their_own(catalog: Catalog, deployed: Any) -> None:
+    """Up to 2 MiB among four H100: 128 tokens of 8,192 values."""
+
+    def saved(tp: int, batch: float, device: str = "h100-sxm") -> float:
+        d = deployed(LLAMA_70B, device, quantization="fp8", tp=tp)
+        apart = d.engine.model_copy(
+            update={"defaults": d.engine.defaults.model_copy(update={"fused_all_reduce": False})}
+        )
+        fused, other = steps(d, catalog), steps(replace(d, engine=apart), catalog)
+        return float(other.decode_s(batch, 500.0) - fused.decode_s(batch, 500.0)) / fused.fit.values["norm_s"]
+
+    assert [saved(4, 1.0), saved(2, 1.0)] == pytest.approx([160, 160])
+    assert saved(4, 128.0) > 159.9
+    assert saved(4, 129.0) == pytest.approx(0, abs=1e-6)
+    assert saved(1, 1.0) == 0
+    assert saved(2, 1.0, "a100-sxm4-80gb") == saved(2, 1.0, "rtx-pro-6000-blackwell-server") == 0
 
 
 def test_norms_of_heads_and_between_blocks_are_launches_of_their_own(catalog: Catalog) -> None:

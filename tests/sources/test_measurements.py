@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from planner.errors import CatalogError
 from planner.resources import folder
@@ -53,6 +54,14 @@ def test_equal_rows_share_a_key_and_others_do_not() -> None:
         assert by_key[row.key].value == row.value
     changed = rows[0].model_copy(update={"concurrency": rows[0].concurrency + 1})
     assert SpeedRow.model_validate(changed.model_dump()).key != rows[0].key
+
+
+@pytest.mark.parametrize("settings", ["eager", "no_such_default=1", "async_scheduling=true decode_graphs=half"])
+def test_settings_that_no_release_has_are_refused(settings: str) -> None:
+    """In one line that names the setting, not the row's other ones."""
+    row = speed_rows()[0].model_dump() | {"settings": settings}
+    with pytest.raises(ValidationError, match=f"'{settings.rsplit(maxsplit=1)[-1]}' is no field=value"):
+        SpeedRow.model_validate(row)
 
 
 def test_a_row_that_does_not_parse_is_named(tmp_path: Path) -> None:

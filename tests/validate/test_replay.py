@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from planner.sources.catalog import Catalog
 from planner.sources.measurements import memory_rows
@@ -33,6 +34,27 @@ def test_a_rate_is_the_inverse_of_a_time(replay: Replay) -> None:
                  context_tokens=1000)  # fmt: skip
     step = decode.model_copy(update={"metric": "decode_step_ms"})
     assert replay.predict(decode) == pytest.approx(8 / (replay.predict(step) / 1e3))
+
+
+def test_a_row_says_what_its_server_was_started_with(replay: Replay) -> None:
+    plain = row(engine_version="0.10.2", load="bench", metric="decode_step_ms", input_tokens=0, context_tokens=500)
+    told = plain.model_copy(update={"settings": "async_scheduling=true decode_graphs=full"})
+    book = replay.book
+    assert book.deployment(plain).engine.version == "0.10.2"
+    assert book.deployment(plain).engine.defaults.async_scheduling is False
+    assert book.deployment(told).engine.defaults.async_scheduling is True
+    assert replay.predict(told) < replay.predict(plain)
+    with pytest.raises(ValidationError):
+        book.deployment(plain.model_copy(update={"settings": "no_such_default=1"}))
+
+
+def test_a_model_that_was_cut_short_is_answered_with_the_layers_it_kept(replay: Replay) -> None:
+    whole, half, one = (
+        replay.predict(row(load="bench", metric="decode_step_ms", input_tokens=0, context_tokens=500, layers=n))
+        for n in (0, 16, 1)
+    )
+    assert half == pytest.approx(whole - 16 * (whole - one) / 31)
+    assert sum(len(g.layers) for g in replay.book.deployment(row(layers=16)).model.layers) == 16
 
 
 def test_an_end_to_end_time_is_prefill_and_all_further_steps(replay: Replay) -> None:
