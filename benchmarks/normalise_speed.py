@@ -66,9 +66,7 @@ def vllm_closed_loop(truth: Path, names: Names, servers: list[dict[str, Any]]) -
             if identity in seen:
                 yield left(file, r, metric, "the same run again", "repeats", r["model_path"], r["system"])
                 continue
-            quantization = {"mxfp4": "mxfp4", "nvfp4": "nvfp4", "bf16": "bf16"}.get(r["precision"]) or (
-                "fp8-block" if "MiniMax" in r["model_path"] else "fp8"
-            )
+            quantization = "fp8-block" if r["precision"] == "fp8" and "MiniMax" in r["model_path"] else r["precision"]
             told = _server(servers, r, named, quantization)
             share, isl = told.get("length_share", 1.0), int(r["isl"])
             budget = told["step_prompts"] * isl if "step_prompts" in told else told.get("step_tokens", 8192)

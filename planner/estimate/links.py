@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from planner.records import dataclass
-from planner.spec.engine import Defaults, OneStage
+from planner.spec.engine import Defaults, FusedReduction
 from planner.spec.hardware import Machine
 
 SLOW_LINK_BYTES_PER_S: Final = 10e9
@@ -46,8 +46,8 @@ def one_stage_bytes(defaults: Defaults, machine: Machine, devices: int) -> float
     if a is None or devices <= 2 or not _writes_across(machine, devices):
         return None
     if fused := _fused(defaults, machine, devices):
-        return fused.bytes + 1.0
-    plain = (r for r in defaults.one_stage if not r.fused_bytes and r.platform == a.platform and devices <= r.devices)
+        return fused.one_stage_bytes + 1.0
+    plain = (r for r in defaults.one_stage if r.platform == a.platform and devices <= r.devices)
     best = min(plain, key=lambda r: r.devices, default=None)
     return float(best.bytes) if best else None
 
@@ -55,17 +55,16 @@ def one_stage_bytes(defaults: Defaults, machine: Machine, devices: int) -> float
 def fused_bytes(defaults: Defaults, machine: Machine, devices: int) -> float:
     """Payload up to which the norm behind an all-reduce of `devices` is part of it; 0 where it never is."""
     rule = _fused(defaults, machine, devices)
-    return float(rule.fused_bytes) if rule else 0.0
+    return float(rule.most_bytes) if rule else 0.0
 
 
-def _fused(defaults: Defaults, machine: Machine, devices: int) -> OneStage | None:
+def _fused(defaults: Defaults, machine: Machine, devices: int) -> FusedReduction | None:
     """The rule of the fused kernels for a group."""
     a = machine.accelerator
     if a is None or not defaults.fused_all_reduce or not _writes_across(machine, devices):
         return None
-    group = (a.platform, devices, (a.sm or 0) / 10)
-    fused = (r for r in defaults.one_stage if r.fused_bytes)
-    return next((r for r in fused if (r.platform, r.devices, r.compute_capability) == group), None)
+    group = (devices, (a.sm or 0) / 10)
+    return next((r for r in defaults.fused_reductions if (r.devices, r.compute_capability) == group), None)
 
 
 def _writes_across(machine: Machine, devices: int) -> bool:

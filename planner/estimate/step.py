@@ -297,11 +297,11 @@ class StepModel:
         if self._sync:
             total = total + c["sync_step_s"] + c["sync_seq_s"] * sequences
         total = total + c["layer_s"] * s.n_layers + self._moe_layer_s * s.moe_layers
-        total = total + c["mixer_layer_s"] * s.mixer_layers + c["inner_norm_s"] * s.inner_norms
-        total = total + c["norm_s"] * s.norms
+        norms: Quantity = s.norms
         if self._fused_bytes:
             apart = ops.beyond(tokens * s.hidden * HIDDEN_BYTES, self._fused_bytes)
-            total = total - c["norm_s"] * min(s.norms, s.reductions) * (1.0 - apart)
+            norms = norms - min(s.norms, s.reductions) * (1.0 - apart)
+        total = total + c["mixer_layer_s"] * s.mixer_layers + c["norm_s"] * norms + c["inner_norm_s"] * s.inner_norms
         if self._pieces:
             total = total + c["piece_layer_s"] * s.n_layers
         slices = c["slice_passes"]

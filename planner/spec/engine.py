@@ -80,18 +80,23 @@ class ContextTier(Spec):
 
 
 class OneStage(Spec):
-    """Groups of at most `devices` reduce payloads of fewer than `bytes` in one stage, others in two.
-
-    With `fused_bytes` it is of the kernels that `fused_all_reduce` means, which go before the others: for groups of
-    exactly `devices` on exactly `compute_capability`, whose payloads are of up to so many bytes, and up to `bytes`
-    in one stage.
-    """
+    """Groups of at most `devices` reduce payloads of fewer than `bytes` in one stage, others in two."""
 
     platform: Platform
     devices: int
     bytes: int
-    compute_capability: float | None = None
-    fused_bytes: int = 0
+
+
+class FusedReduction(Spec):
+    """Groups of `devices` on exactly `compute_capability` whose all-reduces hold the norm behind them.
+
+    They do up to `most_bytes` of payload, in one stage up to `one_stage_bytes`.
+    """
+
+    devices: int
+    compute_capability: float
+    one_stage_bytes: int
+    most_bytes: int
 
 
 class Defaults(Spec):
@@ -124,7 +129,8 @@ class Defaults(Spec):
     one_stage: tuple[OneStage, ...] = ()
     """When an all-reduce over fast links takes one stage; empty: where that is the shorter way."""
     fused_all_reduce: bool = False
-    """Whether all-reduces are fused with the norms behind them, by kernels with limits of their own."""
+    """Whether all-reduces are fused with the norms behind them, where `fused_reductions` has the group."""
+    fused_reductions: tuple[FusedReduction, ...] = ()
     cudagraph_max_size: int | None = None
     cudagraph_max_size_sm100: int | None = None
     """The same on compute capability 10.x."""

@@ -50,6 +50,12 @@ class Measured(Spec):
         return self.tensor * self.pipeline * self.data
 
 
+def _pair(setting: str) -> tuple[str, str]:
+    """Field and value of one of the `settings`."""
+    name, _, value = setting.partition("=")
+    return name, value
+
+
 class SpeedRow(Measured):
     """A time or a rate. `concurrency` is of the whole deployment; `step_tokens` the budget of one step."""
 
@@ -72,13 +78,18 @@ class SpeedRow(Measured):
     @classmethod
     def _are_defaults(cls, settings: str) -> str:
         for text in settings.split():
-            name, _, value = text.partition("=")
+            name, value = _pair(text)
             try:
                 Defaults.model_validate({name: value})
             except ValidationError as error:
                 why = error.errors()[0]["msg"]
                 raise ValueError(f"{text!r} is no field=value of an engine's defaults: {why}") from None
         return settings
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """`settings` by field."""
+        return dict(_pair(text) for text in self.settings.split())
 
     @property
     def lengths(self) -> str:

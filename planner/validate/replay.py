@@ -57,7 +57,7 @@ class Book:
             held = self._held[key] = Deployment(
                 model=cut(c.model(row.model), row.layers), quantization=c.format(row.quantization),
                 kv_format=c.kv_format(row.kv_cache_dtype), machine=self.machine(row),
-                engine=started(self.release(row), row.settings),
+                engine=started(self.release(row), row.overrides),
                 parallelism=Parallelism(tensor=row.tensor, pipeline=row.pipeline, data=row.data),
                 limits=Limits(
                     max_model_len=1 << 17, max_num_seqs=MOST_SEQUENCES, max_num_batched_tokens=row.step_tokens,
@@ -110,12 +110,11 @@ def cut(model: ModelSpec, layers: int) -> ModelSpec:
     return model.model_copy(update={"layers": tuple(g for g in kept if g.layers)})
 
 
-def started(release: EngineRelease, settings: str) -> EngineRelease:
-    """`release` with a row's `settings` for its defaults."""
-    if not settings:
+def started(release: EngineRelease, overrides: dict[str, str]) -> EngineRelease:
+    """`release` with a row's `overrides` of its defaults."""
+    if not overrides:
         return release
-    told = dict(s.split("=", 1) for s in settings.split())
-    defaults = type(release.defaults).model_validate({**release.defaults.model_dump(), **told})
+    defaults = type(release.defaults).model_validate({**release.defaults.model_dump(), **overrides})
     return release.model_copy(update={"defaults": defaults})
 
 

@@ -104,6 +104,22 @@ def llama_tensors(layers: int = 2, h: int = 64, ffn: int = 128, vocab: int = 96,
     return found | {"model.norm.weight": ("BF16", (h,)), "lm_head.weight": ("BF16", (vocab, h))}
 
 
+def llama_gguf(vocab: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Metadata and tensors of a GGUF file: a Llama of one layer in Q8_0, output norm and embedding included."""
+    metadata = {
+        "general.architecture": "llama", "general.file_type": 7, "llama.block_count": 1, "llama.context_length": 2048,
+        "llama.embedding_length": 64, "llama.feed_forward_length": 96, "llama.attention.head_count": 4,
+        "llama.attention.head_count_kv": 2,
+    }  # fmt: skip
+    shapes = {
+        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_gate": (96, 64),
+        "ffn_up": (96, 64), "ffn_down": (64, 96),
+    }  # fmt: skip
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
+    tensors |= {f"blk.0.{n}.weight": ("F32", (64,)) for n in ("attn_norm", "ffn_norm")}
+    return metadata, tensors | {"token_embd.weight": ("Q8_0", (vocab, 64)), "output_norm.weight": ("F32", (64,))}
+
+
 LLAMA_CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2,
     "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 96,
@@ -117,6 +133,7 @@ class Workshop:
 
     llama_config: dict[str, Any]
     llama_tensors = staticmethod(llama_tensors)
+    llama_gguf = staticmethod(llama_gguf)
     safetensors = staticmethod(write_safetensors)
     gguf = staticmethod(write_gguf)
     safetensors_header = staticmethod(safetensors_header)

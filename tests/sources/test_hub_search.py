@@ -17,18 +17,8 @@ if TYPE_CHECKING:
 
 
 def _gguf_repo(site: Any, workshop: Any, tmp_path: Path) -> None:
-    metadata = {
-        "general.architecture": "llama", "general.file_type": 7, "llama.block_count": 1, "llama.context_length": 2048,
-        "llama.embedding_length": 64, "llama.feed_forward_length": 96, "llama.attention.head_count": 4,
-        "llama.attention.head_count_kv": 2, "tokenizer.ggml.tokens": [f"token {i}" for i in range(5000)],
-    }  # fmt: skip
-    shapes = {
-        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_gate": (96, 64),
-        "ffn_up": (96, 64), "ffn_down": (64, 96),
-    }  # fmt: skip
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
-    tensors |= {f"blk.0.{n}.weight": ("F32", (64,)) for n in ("attn_norm", "ffn_norm")}
-    tensors |= {"token_embd.weight": ("Q8_0", (5000, 64)), "output_norm.weight": ("F32", (64,))}
+    metadata, tensors = workshop.llama_gguf(5000)
+    metadata["tokenizer.ggml.tokens"] = [f"token {i}" for i in range(5000)]
     files: dict[str, bytes | Path] = {}
     for kind in ("Q8_0", "Q4_K_M", "Q2_K"):
         workshop.gguf(tmp_path / f"m-{kind}.gguf", metadata, tensors)

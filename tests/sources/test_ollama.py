@@ -16,23 +16,10 @@ if TYPE_CHECKING:
 
 ZEROS = "sha256:" + "0" * 64
 KIND = "application/vnd.ollama.image."
-METADATA: dict[str, Any] = {
-    "general.architecture": "llama", "general.file_type": 7, "llama.block_count": 1, "llama.context_length": 2048,
-    "llama.embedding_length": 64, "llama.feed_forward_length": 96, "llama.attention.head_count": 4,
-    "llama.attention.head_count_kv": 2,
-}  # fmt: skip
 
 
 def gguf(workshop: Any, path: Path) -> Path:
-    shapes = {
-        "attn_q": (64, 64), "attn_k": (32, 64), "attn_v": (32, 64), "attn_output": (64, 64), "ffn_gate": (96, 64),
-        "ffn_up": (96, 64), "ffn_down": (64, 96),
-    }  # fmt: skip
-    tensors: dict[str, tuple[str, tuple[int, ...]]] = {f"blk.0.{n}.weight": ("Q8_0", s) for n, s in shapes.items()}
-    tensors |= {f"blk.0.{n}.weight": ("F32", (64,)) for n in ("attn_norm", "ffn_norm")}
-    workshop.gguf(
-        path, METADATA, {**tensors, "token_embd.weight": ("Q8_0", (96, 64)), "output_norm.weight": ("F32", (64,))}
-    )
+    workshop.gguf(path, *workshop.llama_gguf(96))
     return path
 
 
